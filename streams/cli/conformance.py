@@ -54,10 +54,10 @@ def conformance(
 ) -> None:
     """Write the FHIR definitions of what this deployment's resources contain.
 
-    A StructureDefinition for each extension, CodeSystems and ValueSets, a ConceptMap for each code table, a
-    NamingSystem for each kind of identifiers, and an ImplementationGuide. They depend on FHIRLINE_BASE, the tenants of
-    vendors.yaml and the code tables, and on nothing else: the same settings give the same bytes. A file that exists is
-    replaced. docs/conformance.md shows how to load them.
+    The definitions are a StructureDefinition for each extension, CodeSystems and ValueSets, a ConceptMap for each code
+    table, a NamingSystem for each kind of identifiers, and an ImplementationGuide. They depend on FHIRLINE_BASE, the
+    tenants of vendors.yaml and the code tables, and on nothing else: the same settings give the same bytes. A file that
+    exists is replaced. docs/conformance.md shows how to load them.
 
     Exit codes:
 

@@ -80,5 +80,5 @@ def console(
 
 def _shown(url: str, token: str | None, user_header: str | None) -> str:
     if user_header is not None:
-        return f"{url} (no token is asked for: the reverse proxy says in {user_header} who somebody is)"
+        return f"{url} (no token is asked for: the reverse proxy names the user in {user_header})"
     return f"{url}login?token={token}" if token else url

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fhirline.streams.deliver.fill.fill import Report
 
 GRACE_SECONDS = 5.0
-"""Time beyond a session in which a process that was killed must have gone from its group."""
+"""Seconds after the end of its session within which a killed process must have left its group."""
 POLL_SECONDS = 0.5
 
 AGAIN = "run it again: what was sent is not sent again"
@@ -41,7 +41,7 @@ def fill_from_topics(settings: "Settings", everything: bool) -> None:
         while members := groups.read((own,))[own].members:
             if time.monotonic() > until:
                 raise ConfigurationError(_delivering(own))
-            reporter.show("waiting", members, note=f"process in group {own}: one that was killed goes by itself")
+            reporter.show("waiting", members, note=f"process in group {own}: a killed one leaves it by itself")
             time.sleep(POLL_SECONDS)
         workers = groups.read((settings.group,))[settings.group].state not in ("empty", NOBODY)
         reporting = Reporting(

@@ -19,7 +19,7 @@ class CommandFailed(FhirlineError):
 
 
 def run(command_line: Callable[[], None]) -> None:
-    """Run the command line. An exception of another class is a defect of ours and keeps its traceback."""
+    """Run the command line. Any other exception is a defect of ours, and keeps its traceback."""
     try:
         command_line()
     except CommandFailed as failure:

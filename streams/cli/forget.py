@@ -72,7 +72,7 @@ class ForgetRequest:
     def check(self) -> None:
         """Raise ConfigurationError where an erasure, or the end of one, has no reason, answer or place for its report.
 
-        Reading all topics takes a while, so that what is wrong is told before.
+        It is called before all topics are read, which takes a while.
         """
         if not self.dry_run and not (self.reason or "").strip():
             raise ConfigurationError(

@@ -8,7 +8,7 @@ from fhirline.mappers.pipeline.body import other_format
 
 
 def check_format(name: str, stream: BinaryIO) -> None:
-    """Raise ConfigurationError for a file that is compressed or not in UTF-8, by how it begins. Reads nothing."""
+    """Raise ConfigurationError for a file whose first bytes are compressed or not UTF-8. The stream stays unread."""
     found = other_format(stream.peek(8)) if isinstance(stream, BufferedReader) else None
     if found is not None:
         convert = f"convert it first, for example with iconv -f {found} -t UTF-8"

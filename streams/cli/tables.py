@@ -238,6 +238,6 @@ def _opened(settings: Settings) -> "Iterator[Store]":
 def _failures() -> AbstractContextManager[None]:
     """Return a context that ends the command with one line and an exit code for what only this command raises."""
     from fhirline.streams.tables.batch import UnfitRows
-    from fhirline.streams.tables.store import OtherWriter, StoreAway
+    from fhirline.streams.tables.store import OtherWriter, StoreUnavailable
 
-    return failing_with("tables", {UnfitRows: UNUSABLE, OtherWriter: OTHER_WRITER, StoreAway: UNCOMMITTED})
+    return failing_with("tables", {UnfitRows: UNUSABLE, OtherWriter: OTHER_WRITER, StoreUnavailable: UNCOMMITTED})

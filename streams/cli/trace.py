@@ -91,7 +91,7 @@ def trace(
         shown = [*readable(found.raws).values()]
         explained = _explained(settings, tracer, latest, what if kind == "resource" else None) if explain else []
     if reveal:
-        view.revealed(shown, stated, name)
+        view.audit_reveal(shown, stated, name)
     if as_json:
         more: dict[str, Any] = {"explained": explained} if explain else {}
         more |= {"payloads": {str(raw.position): view.payload(raw) for raw in shown}} if reveal else {}

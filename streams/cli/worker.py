@@ -87,7 +87,9 @@ def run(settings: "Settings", vendors: Sequence[str]) -> None:
         if end.code == DONE:
             structlog.get_logger("worker").info("worker stopped")
             raise
-        structlog.get_logger("worker").critical("worker failed", remedy="none: it is started again, and repeats")
+        structlog.get_logger("worker").critical(
+            "worker failed", remedy="none: the worker is started again, and repeats the batch"
+        )
         raise SystemExit(UNCOMMITTED) from None
     finally:
         endpoint.watch.stop()

@@ -65,14 +65,14 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         return _error_page(request, 413, "Too large", "The form has more bytes or fields than any body needs.")
     except web.HTTPException as error:
         text = (error.text or error.reason).strip()
-        if text == f"{error.status}: {error.reason}":  # nobody has said more
+        if text == f"{error.status}: {error.reason}":  # the handler gave no text
             text = SENTENCES.get(error.status, "The console does not answer this.")
         answer = _error_page(request, error.status, error.reason, text)
         if again := error.headers.get("Retry-After"):
             answer.headers["Retry-After"] = again
         return answer
     except (KafkaAccessError, ConfigurationError) as error:
-        return _error_page(request, 503, "Kafka or a setting stands in the way", str(error))
+        return _error_page(request, 503, "Kafka or a setting prevents it", str(error))
     except FhirlineError as error:
         return _error_page(request, 500, "It did not work", str(error))
     except Exception as error:  # noqa: BLE001  # a traceback may hold a payload

@@ -27,7 +27,7 @@ R = TypeVar("R")
 
 @dataclass(slots=True)
 class Console:
-    """``allowed``: actions that change something and are permitted, such as ``redrive``.
+    """The objects of the pages. ``allowed``: permitted actions that change something, such as ``redrive``.
 
     ``reading``: for single records and small files. ``searching``: for what may take many seconds, such as a patient's
     timeline, so that it keeps no single record waiting. ``mapping``: for the playground, which needs no Kafka.
@@ -45,7 +45,7 @@ class Console:
     searching: Threads = field(default_factory=lambda: Threads("searching", number=2, waiting=8))
     mapping: Threads = field(default_factory=lambda: Threads("mapping", number=1, waiting=32))
     lookups: list[Lookup] = field(default_factory=list)
-    """Those that no thread uses: each has a Kafka client of its own."""
+    """Lookups that no thread uses. Each has a Kafka client of its own."""
     update: tuple[tuple[asyncio.Event, bool], bytes] | None = None
     """The figures as every open page gets them, and the `Live.changed` and `Live.late` that they are for."""
 

@@ -72,7 +72,7 @@ def _words(value: Any) -> str:
 
 
 def _period(resource: dict[str, Any]) -> str:
-    """Return when it was: a time, or the two ends of a period.
+    """Return the time of a resource, or the two ends of its period.
 
     >>> _period({"period": {"start": "2024-06-01", "end": "2024-06-02"}}), _period({"authoredOn": "2024-06-01"})
     ('2024-06-01 to 2024-06-02', '2024-06-01')

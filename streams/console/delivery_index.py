@@ -22,7 +22,7 @@ CREATE TABLE refusal (
     subject TEXT, partition INTEGER, at INTEGER, code TEXT, value BLOB, PRIMARY KEY (subject, partition)) WITHOUT ROWID;
 """
 SHARED = -1
-"""Stands for the partition of resources that come from all partitions."""
+"""The number for a partition of resources that come from all partitions."""
 
 
 class WaitingBundle(NamedTuple):
@@ -50,7 +50,7 @@ class DeliveryIndex:
         name, value = (message.key() or b"").decode(), message.value()
         if message.topic() == DELIVERY_LETTERS:
             return self._apply_letter(message, name)
-        if name == TOPIC:  # of which topic the offsets are: nothing was sent
+        if name == TOPIC:  # it names the topic of the offsets: nothing was sent
             return None
         partition = SHARED if message.topic() == DELIVERED_SHARED else message.partition() or 0
         self.used = True
@@ -108,7 +108,7 @@ class DeliveryIndex:
         )
 
     def parked(self) -> list[WaitingBundle]:
-        """Return what waits."""
+        """Return the Bundles that wait."""
         with self._lock:
             return [*self._waiting.values()]
 

@@ -1,6 +1,7 @@
 """A resource as rows of a page: a label and texts per element, with codes, references, and the words without a code.
 
-One walk serves all resource types. A value's data type is told by the names of its elements, as FHIR R4 defines them.
+One walk serves all resource types. A value's data type is recognized by the names of its elements, as FHIR R4 defines
+them.
 """
 
 import re
@@ -65,7 +66,7 @@ def rows(resource: Resource, words: Words) -> list[Row]:
 
 
 def with_sources(shown: list[Row], leaves: Mapping[str, Sequence[str]]) -> list[Row]:
-    """Tell of each value what of the event it came from. ``leaves``: path of a leaf of the resource → its sources.
+    """Give each value its sources in the event. ``leaves``: path of a leaf of the resource → its sources.
 
     >>> code = Row("Code", [Item("Cough", path="Condition.code")])
     >>> with_sources([code], {"Condition.code.text": ["/a", "/b"], "Condition.codes": ["/c"]})[0].items[0].source
@@ -83,12 +84,12 @@ def _source(path: str, leaves: Mapping[str, Sequence[str]]) -> str:
 def _element(parent: Element, name: str, above: str, words: Words, path: str) -> Iterator[Row]:
     """Yield the rows of one element, or of those below it where it has no text of its own. ``path``: the parent's."""
     if name.startswith("_") and name[1:] in parent:
-        return  # told beside the value
+        return  # shown beside the value
     label = " · ".join(filter(None, (above, _words(name.removeprefix("_")))))
     value = parent[name]
     values = value if isinstance(value, list) else [value]
-    told = parent.get(f"_{name}")
-    beside = told if isinstance(told, list) else [told]  # a primitive value's extensions, one for each value
+    companion = parent.get(f"_{name}")
+    beside = companion if isinstance(companion, list) else [companion]  # a primitive value's extensions, one for each
     items = []
     for number, (each, extensions) in enumerate(zip_longest(values, beside), 1):
         at = f"{path}.{name}[{number - 1}]" if isinstance(value, list) else f"{path}.{name}"
@@ -227,7 +228,7 @@ _TYPES: tuple[tuple[_Read, frozenset[str], frozenset[str]], ...] = tuple(
 
 
 def _with_notes(item: Item, beside: Any) -> Item:
-    """Add what the extensions beside a primitive value tell: why it is absent, its basis, its time zone."""
+    """Add notes from the extensions beside a primitive value: why it is absent, its basis, its time zone."""
     notes = [item.note] if item.note else []
     for extension in beside.get("extension", ()) if isinstance(beside, dict) else ():
         if extension["url"] == DATA_ABSENT:

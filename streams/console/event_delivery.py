@@ -1,4 +1,4 @@
-"""Find where an event's resources are: what the FHIR server got of them, and the tables that have their rows."""
+"""Find what the FHIR server got of an event's resources, and the tables that have their rows."""
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, lru_cache
@@ -40,7 +40,7 @@ class TableRows(NamedTuple):
 
 
 def delivered(index: EventIndex, digests: Digests, event: IndexedEvent) -> tuple[list[Delivered], list[Waiting]]:
-    """Tell of each resource of an event what was delivered, and which Bundles of its patient wait.
+    """Return what was delivered of each resource of an event, and the Bundles of its patient that wait.
 
     Raises KafkaAccessError.
     """

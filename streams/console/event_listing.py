@@ -56,7 +56,7 @@ class Chosen(NamedTuple):
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
-        """Read an address. Raises ValueError where it chooses what there is not."""
+        """Read a page's query. Raises ValueError for an unknown choice."""
         chosen = cls(*(query.get(name, "") for name in cls._fields))
         for value, known in ((chosen.became, BECAME), (chosen.delivery, DELIVERIES), (chosen.tables, (TABLED,))):
             if value and value not in known:

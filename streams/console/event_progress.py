@@ -1,9 +1,9 @@
-"""Tell of each event in the index what became of it, whether it was delivered, and whether the SQL tables have it.
+"""Keep what became of each event in the index, whether it was delivered, and whether the SQL tables have it.
 
-An event *became* one of `BECAME`. A dead letter counts until a redrive has succeeded; the other three are told by the
-event's OperationOutcome. `delivery` and `tabled` are told by the offsets up to which others have read: the delivery's
-group, and the tables. `_SETTLE` is the one place that says so. It runs once for all events when the topics have been
-read, and then for those that something changed for.
+An event *became* one of `BECAME`. A dead letter counts until a redrive has succeeded; the other three follow from the
+event's OperationOutcome. `delivery` and `tabled` follow from the offsets up to which the delivery's group and the
+tables have read. `_SETTLE` has these rules. It runs once for all events when the topics have been read, and then for
+those that something changed for.
 """
 
 import sqlite3
@@ -20,7 +20,7 @@ PROVENANCE = canonical_topic("Provenance")
 NOT_SUPPORTED = "not-supported"
 
 MAPPED, PARTLY, UNKNOWN, DEAD_LETTER = BECAME = ("mapped", "partly", "unknown", "dead-letter")
-"""Without a flag; with flags, or values that have no place; of a type that is not supported; in a dead letter."""
+"""Events without a flag; with flags or values without a place; of a type that is not supported; in a dead letter."""
 DELIVERED, WAITING, PARKED, REFUSED = DELIVERIES = ("delivered", "waiting", "parked", "refused")
 """States of an event's Bundle. One that waits behind a refused one is parked."""
 
@@ -67,7 +67,7 @@ class EventProgress:
         self.changed = False
 
     def begin(self) -> None:
-        """Tell of all events, the first time that it is called. Until then nothing is told."""
+        """Settle all events, the first time that it is called. Before that, no event is settled."""
         if self._begun:
             return
         self._begun = True
@@ -82,7 +82,7 @@ class EventProgress:
         self.changed = True
 
     def settle(self, events: Iterable[tuple[int]]) -> None:
-        """Tell anew of events whose records changed. The caller holds the lock."""
+        """Settle anew the events whose records changed. The caller holds the lock."""
         self._settle("id = ?", events)
 
     def take_cases(self, cases: Collection[Case]) -> None:

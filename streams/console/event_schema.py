@@ -42,4 +42,4 @@ CREATE INDEX event_by_provenance_offset ON event (provenance_partition, provenan
 CREATE INDEX event_by_bundle_offset ON event (bundle_partition, bundle_offset);
 CREATE INDEX event_by_outcome_offset ON event (outcome_partition, outcome_offset);
 """
-"""They are made once the topics have been read: to keep them meanwhile would take half as long again as the reading."""
+"""Indexes that are made once the topics have been read. Made before, they would make the reading half as long again."""

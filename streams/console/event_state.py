@@ -29,7 +29,7 @@ class EntryChange(NamedTuple):
 
 
 def state_changes(explained: Explained) -> dict[str, Any]:
-    """Tell what an event wrote to the state of its subjects.
+    """Return what an event wrote to the state of its subjects.
 
     ``unchanged``: entries of the same subjects that it left as they were. ``shared``: subjects that are left out.
     """

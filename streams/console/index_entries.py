@@ -1,4 +1,4 @@
-"""Name what the index holds of an event and of an event type, and read it from the records."""
+"""The values that the index holds of an event and of an event type, and how records have them."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

@@ -25,7 +25,7 @@ class Job:
 
     @property
     def version(self) -> str:
-        """Name what a page that was rendered now would show."""
+        """Return the version of what the page shows now."""
         return f"{self.begun}-{self.revision}"
 
     def notify(self) -> None:

@@ -46,14 +46,14 @@ class NoPatient(FhirlineError):
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """A patient. ``references``: what the Patient may be. ``compartment``: by the vendor's key, if that was typed."""
+class SoughtPatient:
+    """A search's patient. ``references``: each may be the Patient. ``compartment``: if the vendor's key was typed."""
 
     references: tuple[str, ...]
     compartment: Compartment | None = None
 
     @classmethod
-    def parse(cls, text: str, settings: Settings) -> "Sought":
+    def parse(cls, text: str, settings: Settings) -> "SoughtPatient":
         """Read ``Patient/<id>`` or ``vendor|tenant|key``. Raises NoPatient."""
         if _REFERENCE.fullmatch(text):
             return cls((text,))
@@ -68,7 +68,7 @@ class Sought:
         return cls(tuple(references), Compartment.of(vendor, tenant, plain))
 
 
-class Happened(NamedTuple):
+class PatientEvent(NamedTuple):
     """An event of the patient. ``made``: how many resources of each type, without those of no patient."""
 
     event: IndexedEvent
@@ -86,35 +86,35 @@ class Timeline:
     """
 
     reference: str | None = None
-    events: list[Happened] = field(default_factory=list)
+    events: list[PatientEvent] = field(default_factory=list)
     resources: dict[str, list[Current]] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
     erased: bool = False
 
 
-def known(index: EventIndex, sought: Sought) -> Timeline:
+def known(index: EventIndex, sought: SoughtPatient) -> Timeline:
     """Find the patient's events in the index."""
     found = Timeline()
     for reference in sought.references:
         if events := index.of_resource(reference):
             found.reference = reference
-            found.events += [_happened(index, event) for event in events]
-    found.events.sort(key=lambda happened: _order(happened.event))
+            found.events += [_patient_event(index, event) for event in events]
+    found.events.sort(key=lambda item: _order(item.event))
     return found
 
 
-def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline) -> None:
+def read(settings: Settings, index: EventIndex, sought: SoughtPatient, found: Timeline) -> None:
     """Read the current resources; where there is no event, whether the patient was erased."""
     with Scanner(settings) as scanner:
         if not found.events:
             found.erased = _is_listed(settings, sought) or _is_deleted(settings, scanner, sought)
             return
         wanted: dict[TopicPartition, dict[str, None]] = {}
-        for happened in found.events:
-            position = RecordPosition.parse(happened.event.provenance)
+        for item in found.events:
+            position = RecordPosition.parse(item.event.provenance)
             if position is None:
                 continue
-            for reference in index.targets(happened.event.id):
+            for reference in index.targets(item.event.id):
                 if (name := reference.partition("/")[0]) in RESOURCE_TYPES and name not in _BESIDE:
                     place = TopicPartition(canonical_topic(name), position.partition)
                     wanted.setdefault(place, {})[reference] = None
@@ -137,9 +137,9 @@ def read(settings: Settings, index: EventIndex, sought: Sought, found: Timeline)
             found.resources.setdefault(name, []).extend(current_of(each, values.get(each, {})) for each in there)
 
 
-def _happened(index: EventIndex, event: IndexedEvent) -> Happened:
+def _patient_event(index: EventIndex, event: IndexedEvent) -> PatientEvent:
     types = (reference.partition("/")[0] for reference in index.made(event.id))
-    return Happened(event, Counter(name for name in types if name not in _BESIDE), index.flags(event.id))
+    return PatientEvent(event, Counter(name for name in types if name not in _BESIDE), index.flags(event.id))
 
 
 def _order(event: IndexedEvent) -> tuple[tuple[int, str], int]:
@@ -148,7 +148,7 @@ def _order(event: IndexedEvent) -> tuple[tuple[int, str], int]:
 
 
 def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]) -> dict[str, Any]:
-    """Return the resources that their topics have."""
+    """Return the current resources from their topics."""
     keys = {reference.encode(): reference for reference in wanted}
     values: dict[str, bytes] = {}
     for message in scanner.read(dict.fromkeys(places)):
@@ -161,8 +161,8 @@ def _values(scanner: Scanner, places: Iterable[TopicPartition], wanted: set[str]
     return {reference: orjson.loads(value) for reference, value in values.items()}
 
 
-def _of_bundles(scanner: Scanner, events: Sequence[Happened], wanted: set[str]) -> dict[str, Any]:
-    """Return resources as the last of the events' Bundles have them."""
+def _of_bundles(scanner: Scanner, events: Sequence[PatientEvent], wanted: set[str]) -> dict[str, Any]:
+    """Return the resources as the last Bundles of the events have them."""
     found: dict[str, Any] = {}
     positions = [position for each in reversed(events) if (position := RecordPosition.parse(each.event.bundle))]
     for position in positions[:MOST_BUNDLES]:
@@ -177,7 +177,7 @@ def _of_bundles(scanner: Scanner, events: Sequence[Happened], wanted: set[str]) 
     return found
 
 
-def _is_listed(settings: Settings, sought: Sought) -> bool:
+def _is_listed(settings: Settings, sought: SoughtPatient) -> bool:
     """Tell whether the erasure list has the patient. Without the erasure key nobody can tell."""
     if sought.compartment is None:
         return False
@@ -191,7 +191,7 @@ def _is_listed(settings: Settings, sought: Sought) -> bool:
         feed.close()
 
 
-def _is_deleted(settings: Settings, scanner: Scanner, sought: Sought) -> bool:
+def _is_deleted(settings: Settings, scanner: Scanner, sought: SoughtPatient) -> bool:
     """Tell whether an erasure has deleted the Patient. Compaction removes the trace of it in time."""
     places = scanner.topic_partitions([canonical_topic("Patient")])
     if sought.compartment is not None:

@@ -1,4 +1,4 @@
-"""The console's connections: what is no valid HTTP is refused with the headers of its pages, and nothing is quoted."""
+"""The console's answers to invalid HTTP. They have the headers of its pages, and quote nothing."""
 
 from aiohttp import web
 

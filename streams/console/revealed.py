@@ -111,7 +111,7 @@ def revealed_event(
 def _tables(console: Console, resource: dict[str, Any]) -> list[TableRows]:
     try:
         return rows_of(console.settings, resource)
-    except ConfigurationError:  # the page says it of all tables
+    except ConfigurationError:  # the page names it for all tables
         return []
 
 

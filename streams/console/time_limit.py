@@ -21,7 +21,7 @@ class TookTooLong(FhirlineError):
 
 
 def time_limit(seconds: float, waited_for: Callable[[], bool] = lambda: True) -> Callable[[], None]:
-    """Return the call that raises TookTooLong once the seconds are over, or ``waited_for`` says no."""
+    """Return the call that raises TookTooLong once the seconds are over, or ``waited_for`` returns False."""
     until = time.monotonic() + seconds
 
     def proceed() -> None:

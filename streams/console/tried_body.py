@@ -1,4 +1,4 @@
-"""A body that the playground maps: with code tables that are tried, and with what there is to say about it."""
+"""Map a body for the playground, with the code tables that are tried, and describe the result."""
 
 import re
 from collections.abc import Callable
@@ -57,7 +57,7 @@ def envelope_in(form: Form) -> Envelope:
         raise Unmapped(f"The body cannot be read: {error} ({error.code}).") from None
 
 
-class Mapped(NamedTuple):
+class MappedBody(NamedTuple):
     """A mapped body. ``problems``: table → why its rows were not used."""
 
     envelope: Envelope
@@ -66,13 +66,13 @@ class Mapped(NamedTuple):
     problems: dict[str, str]
 
 
-def normalized(console: Console, form: Form) -> Mapped:
+def normalized(console: Console, form: Form) -> MappedBody:
     """Map the body with the form's code tables. Raises Unmapped."""
     envelope = envelope_in(form)
     terminology, problems = terminology_with(console.settings, form["tables"])
     normalizer = replace(build_normalizer(console.settings), terminology=terminology)
     try:
-        return Mapped(envelope, normalizer, normalizer(envelope, InMemoryState()), problems)
+        return MappedBody(envelope, normalizer, normalizer(envelope, InMemoryState()), problems)
     except TooComplex as error:
         raise Unmapped(f"The event is too complex: {error}.") from None
 

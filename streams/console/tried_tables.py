@@ -74,7 +74,7 @@ def _require_plain(table: str, text: str) -> None:
             if depth > DEEPEST:
                 raise ConfigurationError(f"{at}: is nested deeper than {DEEPEST} levels")
     except yaml.YAMLError:
-        return  # loading says where
+        return  # loading the table names the line
 
 
 def opened(settings: Settings, texts: Mapping[str, str], table: str) -> dict[str, str]:

@@ -150,8 +150,8 @@ def without_access(status: int, body: Any) -> int | None:
 def _status(result: Any) -> int | None:
     """Read the status of an entry of an answer; None where it has none."""
     response = result.get("response") if isinstance(result, dict) else None
-    told = response.get("status") if isinstance(response, dict) else None
-    return int(told[:3]) if isinstance(told, str) and _STATUS.match(told) else None
+    status = response.get("status") if isinstance(response, dict) else None
+    return int(status[:3]) if isinstance(status, str) and _STATUS.match(status) else None
 
 
 def _of_entry(result: Any, entry: Entry, retry_after: float | None) -> Verdict:

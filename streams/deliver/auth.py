@@ -139,7 +139,7 @@ def token_source(settings: Settings) -> TokenSource:
 
 
 def _endpoint(settings: Settings) -> str | Callable[[], str]:
-    """Return the token endpoint, or what discovers it at the first request. Raises ConfigurationError."""
+    """Return the token endpoint, or the function that discovers it at the first request. Raises ConfigurationError."""
     if (url := settings.fhir_oauth_token_url) is not None:
         if not confidential(url):
             raise ConfigurationError(f"{OAUTH}TOKEN_URL: must be https://..., the client authenticates itself there")
@@ -157,7 +157,7 @@ def missing(settings: Settings, name: str, hint: str = "") -> ConfigurationError
 
 
 def authorization(settings: Settings) -> Authorization:
-    """Return how the settings say that requests are authorized. Raises ConfigurationError."""
+    """Return the authorization that the settings choose. Raises ConfigurationError."""
     if settings.fhir_auth == "none":
         return Unauthorized()
     if settings.fhir_server is not None and not confidential(settings.fhir_server):

@@ -35,7 +35,7 @@ async def require_same_topic(state: DeliveredPartition, id: str, write: Write) -
 
 
 async def forget_earlier_offsets(state: DeliveredPartition, id: str, version: int, write: Write) -> None:
-    """Let the state be of the topic with this id: what was sent stays known, and counts as older than any Bundle.
+    """Note this id as the state's. What was sent stays known, and counts as older than any Bundle of the topic.
 
     What waits goes on waiting under a name that no Bundle has, with the fill's ``version``. The id is noted last: what
     is interrupted is done again.

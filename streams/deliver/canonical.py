@@ -26,9 +26,9 @@ log = structlog.get_logger("deliver")
 
 
 def resource_of(message: Message) -> str | None:
-    """Return the key of a record of a ``fhir.r4.<Type>`` topic; None, said in the log, where it is no such resource.
+    """Return the key of a record of a ``fhir.r4.<Type>`` topic; None, and a log line, for no such resource.
 
-    Then another producer wrote it. What was written before it stays the newest value.
+    Another producer has written such a record. The value before it stays the newest.
     """
     place = partition_of(message)
     key = resource_key(place.topic, message.key(), message.value())
@@ -39,7 +39,7 @@ def resource_of(message: Message) -> str | None:
 
 
 class Canonical:
-    """Reads the newest values of resources. Blocking, and slow: it reads whole partitions. For what is rare."""
+    """Reads the newest values of resources. Blocking, and slow: it reads whole partitions."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

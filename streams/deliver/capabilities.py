@@ -9,7 +9,7 @@ import structlog
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.fhir_servers import ProfileName, fhir_servers, profile_of
 from fhirline.config.settings import PREFIX, Settings
-from fhirline.streams.deliver.fhir_client import FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import FhirServer, ServerUnavailable
 from fhirline.topics.declared import RESOURCE_TYPES
 
 log = structlog.get_logger("deliver")
@@ -31,7 +31,7 @@ class Capabilities:
 
 
 async def require_capabilities(server: FhirServer, settings: Settings) -> Capabilities:
-    """Read the statement, waiting for a server that does not answer, and let the server have its profile.
+    """Read the statement, waiting for a server that does not answer, and set the server's profile.
 
     Raises ConfigurationError where what answers is no FHIR R4 server.
     """
@@ -39,8 +39,8 @@ async def require_capabilities(server: FhirServer, settings: Settings) -> Capabi
     while True:
         try:
             answer = await server.request("GET", "metadata")
-        except ServerAway as away:
-            reason = str(away)
+        except ServerUnavailable as error:
+            reason = str(error)
         else:
             if answer.status < 500 and answer.status not in AWAY:
                 found = lacks(server.base, answer.status, answer.body)

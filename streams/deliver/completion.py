@@ -15,7 +15,7 @@ from fhirline.streams.step3_restore.erasure_list_feed import ErasureListFeed
 from fhirline.topics.declared import PATIENTLESS_TYPES
 
 Known = Callable[[str], Entry | None]
-"""Returns what is at hand of a resource; None where nothing is."""
+"""Returns the entry of a resource that is known here; None where there is none."""
 
 
 class Completion:
@@ -61,7 +61,7 @@ class Completion:
 
 
 def _about(entry: Entry) -> list[str]:
-    """Return which other resources tell to which patient an entry belongs."""
+    """Return the other resources that show to which patient an entry belongs."""
     if entry.key.partition("/")[0] in PATIENTLESS_TYPES:
         return []
     named = references([entry])

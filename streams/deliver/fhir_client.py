@@ -22,16 +22,16 @@ from fhirline.streams.http.tokens import Headers, TokenRefused
 
 FHIR_JSON = "application/fhir+json"
 FRESH = {"Cache-Control": "no-cache"}
-"""A HAPI server answers a search from one that it remembers, for a minute by default."""
+"""Without this header, a HAPI server answers a search from its cache for a minute by default."""
 ANSWER_BYTES = 33_554_432
 ANSWER_VALUES = 2_000_000
-"""Parsed, a value takes a hundred times the two bytes that are enough for it in an answer."""
+"""Most values in an answer. One may have two bytes in the answer, and takes a hundred times as many when parsed."""
 
 LONGEST_PAUSE = 3_600.0
-"""Most seconds that a server may ask to be left alone for. A ``Retry-After`` of years would stop everything."""
+"""Seconds of the longest pause that a server may ask for. A ``Retry-After`` of years would stop everything."""
 
 
-class ServerAway(FhirlineError):
+class ServerUnavailable(FhirlineError):
     """The server gave no answer: nobody knows what it stored. The message is a stable code."""
 
 
@@ -73,13 +73,13 @@ class FhirServer:
         await self._session.close()
 
     async def transaction(self, body: bytes) -> Answer:
-        """Send a transaction Bundle. Raises ServerAway or AccessRefused."""
+        """Send a transaction Bundle. Raises ServerUnavailable or AccessRefused."""
         return await self.request("POST", "", body)
 
     async def request(
         self, method: str, path: str = "", body: bytes | None = None, *, forbidden_ends: bool = True
     ) -> Answer:
-        """Send a request to ``base/path``. Raises ServerAway, or AccessRefused (for 403 only if ``forbidden_ends``).
+        """Send a request to ``base/path``. Raises ServerUnavailable, or AccessRefused (403: if ``forbidden_ends``).
 
         A request that is refused with 401, or an entry of it, is repeated once with a new token.
         """
@@ -111,7 +111,7 @@ class FhirServer:
             return await self._authorization.renewed(refused)
         except TokenRefused as error:
             if error.temporary:
-                raise ServerAway("no-token") from None
+                raise ServerUnavailable("no-token") from None
             raise AccessRefused(f"no token for {self.base}: {error} (docs/delivery.md)") from None
 
     async def _send(self, method: str, path: str, body: bytes | None, authorization: Headers) -> Answer:
@@ -126,13 +126,13 @@ class FhirServer:
             ) as response:
                 content = await _read(response)
         except TimeoutError:
-            raise ServerAway("timeout") from None
+            raise ServerUnavailable("timeout") from None
         except aiohttp.ClientSSLError:
-            raise ServerAway("tls") from None
+            raise ServerUnavailable("tls") from None
         except aiohttp.ClientConnectorError:
-            raise ServerAway("unreachable") from None
+            raise ServerUnavailable("unreachable") from None
         except (aiohttp.ClientError, OSError):
-            raise ServerAway("connection-lost") from None
+            raise ServerUnavailable("connection-lost") from None
         retry_after = seconds_until(response.headers.get("Retry-After"))
         pause = None if retry_after is None else min(retry_after, LONGEST_PAUSE)
         return Answer(response.status, _json(content), pause, loop.time() - began)
@@ -143,13 +143,13 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     async for chunk in response.content.iter_any():
         content += chunk
         if len(content) > ANSWER_BYTES:
-            raise ServerAway("answer-too-large")
+            raise ServerUnavailable("answer-too-large")
     return bytes(content)
 
 
 def _json(content: bytes) -> Any:
     if sum(map(content.count, (b"[", b"{", b","))) > ANSWER_VALUES:
-        raise ServerAway("answer-too-large")
+        raise ServerUnavailable("answer-too-large")
     try:
         return orjson.loads(content) if content else None
     except orjson.JSONDecodeError:

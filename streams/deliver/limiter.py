@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 SLOW_SECONDS = 5.0
-"""An answer that takes longer counts as a sign of too many requests."""
+"""Seconds. An answer that takes longer counts as a sign of too many requests."""
 FEWER = 0.5
 
 

@@ -159,7 +159,7 @@ class Outcomes:
         return self._erasures.erasure_list.applied
 
     def blocks(self, entries: Iterable[Entry]) -> bool:
-        """Tell the same by what was read of the list."""
+        """Tell whether the resources are about an erased patient, by what was read of the list."""
         blocks = self._erasures.erasure_list.blocks_key
         return self.any_erased and any(map(blocks, partition_keys(entries, self._base)))
 

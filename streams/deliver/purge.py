@@ -1,7 +1,7 @@
 """Purging what the server keeps of an erased patient's resources, after their DELETE (fhir-delivery.md §7).
 
 The invariant: **a resource counts as purged only after the server no longer shows its history**, or where it shows none
-to us, after it has accepted the purge. A server that is away is waited for; one that refuses is recorded, so that
+to us, after it has accepted the purge. A server that does not answer is waited for; a refusal is recorded, so that
 `fhirline forget` can say what it keeps.
 """
 
@@ -14,7 +14,7 @@ import orjson
 import structlog
 
 from fhirline.config.settings import Settings
-from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerUnavailable
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
 from fhirline.streams.deliver.purge_outcomes import KEPT, NO_WAY, OFF, PURGED, SUBMITTED, outcome_of, refused
@@ -78,8 +78,8 @@ class Purge:
                 try:
                     answer = await self._server.request(method, path, body, forbidden_ends=False)
                     self._metrics.request(str(answer.status), answer.seconds)
-                except ServerAway as away:
-                    self._metrics.request(str(away))
+                except ServerUnavailable as error:
+                    self._metrics.request(str(error))
             if answer is None or answer.status in PASSING:
                 passed += 1
                 if passed in (1, 10) or passed % 100 == 0:
@@ -104,5 +104,5 @@ def _has_content(body: Any) -> bool:
 
 
 def _is(body: Any, type: str) -> bool:
-    """Tell whether an answer is a resource of a type; a proxy's page is not the server's word."""
+    """Tell whether an answer is a resource of a type; a proxy's page is none."""
     return isinstance(body, dict) and body.get("resourceType") == type

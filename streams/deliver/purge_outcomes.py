@@ -2,7 +2,7 @@
 
 PURGED, SUBMITTED, KEPT, OFF, NO_WAY, REFUSED = "purged", "submitted", "kept", "off", "no-way", "refused"
 OUTCOMES = (PURGED, SUBMITTED, KEPT, OFF, NO_WAY, REFUSED)
-"""``submitted``: the server purges later, by itself. ``kept``: it has accepted the purge, and still shows the history.
+"""The outcomes. ``submitted``: the server purges later, by itself. ``kept``: it accepted, and still shows the history.
 
 ``off``: the operator has switched purging off. ``no-way``: the profile knows none. In the state, ``refused`` has the
 status of the answer behind it: ``refused-405``.

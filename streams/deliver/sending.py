@@ -17,7 +17,7 @@ from fhirline.config.settings import Settings
 from fhirline.streams.deliver.answers import Kind, Verdict, verdicts
 from fhirline.streams.deliver.completion import Completion
 from fhirline.streams.deliver.entries import Entry, references, transaction
-from fhirline.streams.deliver.fhir_client import FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import FhirServer, ServerUnavailable
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.metrics import DeliverMetrics
 
@@ -108,9 +108,9 @@ class Delivery:
     async def _attempt(
         self, work: "_Attempts", partition: int, abandoned: Callable[[], bool]
     ) -> tuple[Sequence[Entry], list[Verdict]]:
-        """Send once. An answer that did not come is a verdict like any other. Raises DeliveryAbandoned.
+        """Send once, and return the entries with their verdicts, also without an answer. Raises DeliveryAbandoned.
 
-        The wait for a slot may be long. What decides about the request is looked at after it.
+        The wait for a slot may be long, so the conditions of sending are checked after it.
         """
         async with self._limiter.slot():
             if abandoned():
@@ -123,11 +123,11 @@ class Delivery:
             sent = work.to_send()
             try:
                 answer = await self._server.transaction(transaction(sent))
-            except ServerAway as away:
-                self._metrics.request(str(away))
+            except ServerUnavailable as error:
+                self._metrics.request(str(error))
                 self._limiter.struggles()
-                log.debug("no answer", reason=str(away))
-                return sent, [Verdict(Kind.FAILED, 0, server_codes=(str(away),))] * len(sent)
+                log.debug("no answer", reason=str(error))
+                return sent, [Verdict(Kind.FAILED, 0, server_codes=(str(error),))] * len(sent)
             found = verdicts(answer.status, answer.body, answer.retry_after, sent)
             self._metrics.request(str(answer.status), answer.seconds)
             if any(item.kind is Kind.BUSY for item in found):

@@ -22,7 +22,7 @@ from fhirline.streams.http.tokens import Authenticate, Form, Headers
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 LIFE_SECONDS = 240
-"""SMART allows five minutes at most; the rest is for a clock of ours that is fast."""
+"""Seconds. SMART allows five minutes at most; the rest is for a clock of ours that is fast."""
 
 LEAST_BITS = 2048
 PrivateKey = RSAPrivateKey | EllipticCurvePrivateKey

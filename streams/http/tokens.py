@@ -52,7 +52,7 @@ Form = dict[str, str]
 class TokenRefused(FhirlineError):
     """The token endpoint gave no token. The message names the endpoint and the reason, and quotes neither side.
 
-    ``temporary``: the endpoint did not answer, or asked to be left alone; else it refused the client or its request.
+    ``temporary``: the endpoint did not answer, or asked for a pause; else it refused the client or its request.
     """
 
     def __init__(self, message: str, *, temporary: bool = False) -> None:
@@ -185,12 +185,12 @@ def context_of(setting: str, ca_file: Path | None) -> ssl.SSLContext:
         raise ConfigurationError(f"{setting}: {error.strerror or error}") from None
 
 
-def _lifetime(told: Any) -> float:
+def _lifetime(expires_in: Any) -> float:
     """Read ``expires_in``: a number, or as Azure's older endpoints write it, text."""
-    if isinstance(told, str) and re.fullmatch(r"[0-9]{1,15}", told):
-        told = int(told)
-    known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
-    return float(min(told, LONGEST_LIFETIME)) if known else DEFAULT_LIFETIME
+    if isinstance(expires_in, str) and re.fullmatch(r"[0-9]{1,15}", expires_in):
+        expires_in = int(expires_in)
+    known = isinstance(expires_in, int | float) and not isinstance(expires_in, bool) and expires_in > 0
+    return float(min(expires_in, LONGEST_LIFETIME)) if known else DEFAULT_LIFETIME
 
 
 def _json(sender: urllib.request.OpenerDirector, url: str, body: bytes | None, headers: Headers) -> Mapping[str, Any]:
@@ -201,9 +201,9 @@ def _json(sender: urllib.request.OpenerDirector, url: str, body: bytes | None, h
             answer = json.loads(_read(response))
     except urllib.error.HTTPError as error:
         hint = ": check client id, secret or key, and scope" if error.code in (400, 401, 403) else ""
-        said = f" {code}" if (code := _error_code(error)) else ""
+        reason = f" {code}" if (code := _error_code(error)) else ""
         temporary = error.code >= 500 or error.code in TEMPORARY
-        raise TokenRefused(f"{url} answered {error.code}{said}{hint}", temporary=temporary) from None
+        raise TokenRefused(f"{url} answered {error.code}{reason}{hint}", temporary=temporary) from None
     except (OSError, ValueError, HTTPException, RecursionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
         raise TokenRefused(f"{url}: {reason}", temporary=True) from None
@@ -223,7 +223,7 @@ def _read(answer: HTTPResponse | urllib.error.HTTPError) -> bytes:
 def _error_code(answer: urllib.error.HTTPError) -> str | None:
     """Return the answer's ``error`` where it is one of the RFC's words."""
     try:
-        said = json.loads(_read(answer)).get("error")
+        code = json.loads(_read(answer)).get("error")
     except (OSError, ValueError, AttributeError, HTTPException, RecursionError):
         return None
-    return said if isinstance(said, str) and said in ERRORS else None
+    return code if isinstance(code, str) and code in ERRORS else None

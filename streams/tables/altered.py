@@ -1,4 +1,4 @@
-"""Tables that others have dropped, altered or emptied: they are named, with what helps, before or after a failure."""
+"""Tables that others have dropped, altered or emptied, and the errors that name them with the remedy."""
 
 from collections.abc import Iterable
 
@@ -21,8 +21,9 @@ def require_all_or_none(store: Store) -> None:
 def require_positions(store: Store) -> None:
     """Raise ConfigurationError where tables have rows and no partition has a position.
 
-    Read on from the beginning, the topics may no longer have the tombstones of rows that are there still. The rows are
-    looked for first: another process may commit its first ones, with their positions, between the two statements.
+    The topics would be read from their beginning, and may no longer have the tombstones of rows that are still in the
+    tables. The rows are looked for before the positions, since another process may commit its first rows and positions
+    between the two statements.
     """
     if any(_has_rows(store, name) for name in known_tables(store)) and not read_positions(store):
         raise ConfigurationError(
@@ -32,7 +33,7 @@ def require_positions(store: Store) -> None:
 
 
 def require_unaltered(store: Store, catalog: Catalog, gone: Iterable[str]) -> None:
-    """Raise ConfigurationError where somebody has dropped or altered tables; ``gone``: those of no view."""
+    """Raise ConfigurationError where somebody has dropped or altered tables; ``gone``: tables of no view."""
     if dropped := [name for name in _INTERNAL if not exists(store, name)]:
         raise _dropped(store, dropped)
     altered = [table.name for table in catalog.tables.values() if not is_whole(store, table)]

@@ -1,8 +1,8 @@
-"""From records to the changes of tables. Pure: no Kafka client, no database.
+"""The changes that records make in tables. Pure: no Kafka client, no database.
 
-A record's key names a resource, and the newest record of a key says all about it. So the changes of a batch are, for
-each table of the resource's type: the ids whose rows are deleted, and the rows that replace them. A tombstone has an
-id and no rows. Records that are read again change nothing.
+A record's key names a resource, and the newest record of a key holds all of it. So the changes of a batch are, for each
+table of the resource's type: the ids whose rows are deleted, and the rows that replace them. A tombstone has an id and
+no rows. Records that are read again change nothing.
 """
 
 from collections.abc import Iterable
@@ -42,7 +42,7 @@ class Change:
 class Batch:
     """The changes of a batch. ``removed``: type → ids of tombstones, as rows have them.
 
-    ``unreadable``: records that are no resource, or whose key is none of their topic.
+    ``unreadable``: records that are no resource, or whose key is not one of their topic.
     """
 
     changes: dict[str, Change] = field(default_factory=dict)
@@ -102,7 +102,8 @@ def _built_in(
 def _key(record: ConsumerRecord) -> str | None:
     """Return the key of a record; None where it is of another type than the topic, or longer than an index takes.
 
-    Rows are found by their keys. Of a key that foreign producers write to two topics, each would replace the other's.
+    Rows are found by their keys: two records of one key, which other producers write to two topics, would replace each
+    other's rows.
     """
     if record.key is None or len(record.key) > LONGEST_KEY:
         return None

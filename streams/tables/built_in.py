@@ -1,7 +1,7 @@
 """The tables that no ViewDefinition makes, since they are about records: ``record``, ``event_flag``, and ``event``.
 
-``event`` is a view of the database over the other two, so that it cannot disagree with them. It unites the two places
-that tell of an event's quality: tags of the resources that the event was the last to change, and the issues of its
+``event`` is a view of the database over the other two, so that it cannot disagree with them. It joins the two sources
+of an event's quality flags: tags of the resources that the event was the last to change, and the issues of its
 OperationOutcome.
 """
 
@@ -191,5 +191,5 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def header_values(record: ConsumerRecord) -> dict[str, str]:
-    """Return the headers as texts, cut where they are longer than any of ours: an index has no longer ones."""
+    """Return the headers as texts. One that is longer than any of ours is cut, since an index does not take it."""
     return {name: without_nul(value[:LONGEST_HEADER].decode("utf-8", "replace")) for name, value in record.headers}

@@ -22,7 +22,7 @@ OUTCOMES = "OperationOutcome"
 
 
 class Source:
-    """A view: how rows of its table are made of a resource."""
+    """A view's table, and the function that makes its rows from a resource."""
 
     def __init__(self, table: Table, rows: Callable[[Mapping[str, Any]], Sequence[Sequence[Any]]]) -> None:
         self.table = table
@@ -32,7 +32,7 @@ class Source:
         self._key = [names.index(name) for name in table.key]
 
     def fits_key(self, rows: Sequence[Row]) -> bool:
-        """Tell whether the rows of a resource have each another key, and whole ones."""
+        """Tell whether each row of a resource has a key of its own, without a NULL."""
         if not self._key:
             return True
         keys = {tuple(row[number] for number in self._key) for row in rows}
@@ -40,9 +40,9 @@ class Source:
 
 
 class Catalog:
-    """``flag_system``: of the codes of data-quality flags. ``built_in``: the tables that are no view's.
+    """The tables. ``flag_system``: of the codes of data-quality flags. ``built_in``: the tables that no view makes.
 
-    ``row_id``: from the id of a resource to the one that its rows have; None for tables that have the ids themselves.
+    ``row_id``: makes the id that rows have from the id of their resource; None where rows have the resource's own id.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.private_files import FILE_MODE, private_folder
 from fhirline.streams.tables.built_in import EVENT, comment_event_view
 from fhirline.streams.tables.column_types import DUCKDB, INSTANT, arrow_types, kind_of
-from fhirline.streams.tables.store import Store, StoreAway, column_names, literal, rebuild_remedy
+from fhirline.streams.tables.store import Store, StoreUnavailable, column_names, literal, rebuild_remedy
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Row
 
@@ -155,7 +155,7 @@ class DuckStore(Store):
         try:
             yield
         except (duckdb.TransactionException, duckdb.FatalException) as error:  # a commit that could not be written
-            raise StoreAway(f"{self.name}: {_reason(error)}") from None
+            raise StoreUnavailable(f"{self.name}: {_reason(error)}") from None
         except duckdb.IOException as error:
             if "lock" in str(error):
                 raise ConfigurationError(
@@ -164,7 +164,7 @@ class DuckStore(Store):
                 ) from None
             if "not a valid DuckDB database" in str(error):
                 raise ConfigurationError(f"FHIRLINE_TABLES_URL: {self._path} is no DuckDB database file") from None
-            raise StoreAway(f"{self.name}: {_reason(error)}") from None
+            raise StoreUnavailable(f"{self.name}: {_reason(error)}") from None
         except duckdb.Error as error:
             raise ConfigurationError(
                 f"FHIRLINE_TABLES_URL: {self.name}: {f'{what}: ' if what else ''}{type(error).__name__}"

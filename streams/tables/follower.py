@@ -45,7 +45,7 @@ NOTE_SECONDS = 60.0
 class Follower(Keeper):
     """Keeps the tables of one store; it shares the partitions with other processes where the store can be shared.
 
-    With ``until_end``, it reads them all.
+    With ``until_end`` it reads all partitions.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Follower(Keeper):
 
     def _start_reading(self) -> None:
         if self._group is None:
-            self._reader.start({place: self._positions.get(place) for place in self._topics.partitions})
+            self._reader.start({partition: self._positions.get(partition) for partition in self._topics.partitions})
         else:
             self._reader.join(TOPICS, self._found_positions)
 
@@ -150,7 +150,7 @@ class Follower(Keeper):
         begun = time.monotonic()
         batch = collect(records, self._catalog)
         ends = {record.topic_partition: record.offset + 1 for record in records}
-        moves = {place: Move(self._positions.get(place), end) for place, end in ends.items()}
+        moves = {partition: Move(self._positions.get(partition), end) for partition, end in ends.items()}
         if self._applied(batch, moves):
             self._records += batch.records
             self._metrics.count(records, batch, time.monotonic() - begun)
@@ -187,7 +187,7 @@ class Follower(Keeper):
             )
 
     def _commit_whatever_long(self, batch: Batch, moves: dict[TopicPartition, Move]) -> None:
-        """Commit a batch. An index that does not take a value, a vendor's identifier say, is dropped for that."""
+        """Commit a batch. An index that a value is too long for, such as a vendor's identifier, is dropped."""
         while True:
             try:
                 return self._commit(batch, moves)
@@ -211,15 +211,15 @@ class Follower(Keeper):
                     store.delete_where(name, known.id_column, removed)
             if batch.removed:
                 schema.note_erased(store, True)
-        self._positions |= {place: to.new for place, to in moves.items()}
+        self._positions |= {partition: to.new for partition, to in moves.items()}
 
     def _done(self, moves: dict[TopicPartition, Move]) -> bool:
         """Tell whether a transaction without a known result was committed. Raises OtherWriter where another one was."""
         if not self._patience.uncertain:
             return False
         found = read_positions(self._store)
-        if all(found.get(place) == to.new for place, to in moves.items()):
-            self._positions |= {place: to.new for place, to in moves.items()}
+        if all(found.get(partition) == to.new for partition, to in moves.items()):
+            self._positions |= {partition: to.new for partition, to in moves.items()}
             return True
         return False  # the move finds out whether they are where this process left them
 

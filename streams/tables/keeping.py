@@ -61,8 +61,8 @@ class Keeper(ABC):
 
     def problems(self) -> list[str]:
         """Return why the tables are not being kept."""
-        if self._patience.away:
-            return [self._patience.away]
+        if self._patience.problem:
+            return [self._patience.problem]
         return [] if self.following else ["the tables are being prepared"]
 
     def run(self, drop_gone: bool = False) -> None:

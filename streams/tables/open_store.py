@@ -23,7 +23,7 @@ FORMS = "postgresql://user@host:port/database, duckdb:FILE or delta:FOLDER"
 def open_store(settings: Settings, read_only: bool = False) -> Store:
     """Open the database. ``read_only``: a DuckDB file must be there, and is not changed.
 
-    Raises ConfigurationError, or StoreAway where it does not answer.
+    Raises ConfigurationError, or StoreUnavailable where it does not answer.
     """
     url = settings.tables_url
     if url is None:

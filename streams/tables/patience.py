@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 
 from fhirline.streams.tables.metrics import TablesMetrics
-from fhirline.streams.tables.store import RowConflict, Stopped, Store, StoreAway
+from fhirline.streams.tables.store import RowConflict, Stopped, Store, StoreUnavailable
 
 log = structlog.get_logger("tables")
 
@@ -33,7 +33,7 @@ class Patience:
         self._reconnect = reconnect
         self._shared = shared
         self._stopping = stopping
-        self.away = ""
+        self.problem = ""
         """Reason for which the database does not answer; empty while it does."""
         self.uncertain = False
         """True while the last transaction has no known result."""
@@ -44,11 +44,11 @@ class Patience:
         while True:
             try:
                 work()
-            except StoreAway as error:
+            except StoreUnavailable as error:
                 self.uncertain = True
-                if not self.away:
+                if not self.problem:
                     log.warning("the database does not answer", reason=str(error))
-                self.away = str(error)
+                self.problem = str(error)
                 self._metrics.away.set(1)
             except RowConflict:
                 conflicts += 1
@@ -58,20 +58,20 @@ class Patience:
                 continue
             else:
                 self.uncertain = False
-                if self.away:
+                if self.problem:
                     log.info("the database answers again")
-                self.away = ""
+                self.problem = ""
                 self._metrics.away.set(0)
                 return
             self.pause(seconds)
             seconds = min(2 * seconds, RETRY_LONGEST)
             try:
                 self._reconnect()
-            except StoreAway as error:
-                self.away = str(error)
+            except StoreUnavailable as error:
+                self.problem = str(error)
 
     def alone(self, store: Store, work: Callable[[], None]) -> None:
-        """Do ``work`` while no other process makes, replaces or drops tables. Raises Stopped and StoreAway."""
+        """Do ``work`` while no other process makes, replaces or drops tables. Raises Stopped and StoreUnavailable."""
         waited = False
         while True:
             with store.alone() as alone:

@@ -51,13 +51,13 @@ def move(store: Store, moves: Mapping[TopicPartition, Move], ids: Mapping[str, s
     """Move positions within a transaction. Raises PositionsMoved where one is not what this process knows."""
     text = store.types["text"]
     ordered = sorted(moves.items())
-    new = [(place, to) for place, to in ordered if to.old is None]
-    moved = [(place, to) for place, to in ordered if to.old is not None]
+    new = [(partition, to) for partition, to in ordered if to.old is None]
+    moved = [(partition, to) for partition, to in ordered if to.old is not None]
     changed = 0
-    for place, to in new:
+    for partition, to in new:
         changed += store.run(
             f"insert into {store.of(POSITIONS)} values (?, ?, ?, ?, now()) on conflict do nothing",
-            [*place, to.new, ids.get(place.topic, "")],
+            [*partition, to.new, ids.get(partition.topic, "")],
         )
     if moved:
         changed += store.run(
@@ -66,8 +66,8 @@ def move(store: Store, moves: Mapping[TopicPartition, Move], ids: Mapping[str, s
             "unnest(cast(? as bigint[])) as old_next, unnest(cast(? as bigint[])) as new_next) m "
             "where p.topic = m.topic and p.partition = m.part and p.next = m.old_next",
             [
-                [place.topic for place, _ in moved],
-                [place.partition for place, _ in moved],
+                [partition.topic for partition, _ in moved],
+                [partition.partition for partition, _ in moved],
                 [to.old for _, to in moved],
                 [to.new for _, to in moved],
             ],
@@ -82,15 +82,17 @@ def move(store: Store, moves: Mapping[TopicPartition, Move], ids: Mapping[str, s
 def note_read_to_end(store: Store, positions: Mapping[TopicPartition, int], at: Mapping[TopicPartition, float]) -> None:
     """Note when partitions were last read to their ends. One whose position another process has moved is left out."""
     text = store.types["text"]
-    known = [(place, positions[place], _moment(moment)) for place, moment in at.items() if place in positions]
+    known = [
+        (partition, positions[partition], _moment(moment)) for partition, moment in at.items() if partition in positions
+    ]
     store.run(
         f"update {store.of(POSITIONS)} as p set complete_at = cast(m.at as timestamptz) from (select "
         f"unnest(cast(? as {text}[])) as topic, unnest(cast(? as integer[])) as part, "
         f"unnest(cast(? as bigint[])) as known, unnest(cast(? as {text}[])) as at) m "
         "where p.topic = m.topic and p.partition = m.part and p.next = m.known",
         [
-            [place.topic for place, _, _ in known],
-            [place.partition for place, _, _ in known],
+            [partition.topic for partition, _, _ in known],
+            [partition.partition for partition, _, _ in known],
             [offset for _, offset, _ in known],
             [moment for _, _, moment in known],
         ],
@@ -115,4 +117,4 @@ def _moment(at: float) -> str:
 def replace_positions(store: Store, positions: Mapping[TopicPartition, int], ids: Mapping[str, str]) -> None:
     """Forget all positions and set these, within a transaction: the topics were made anew."""
     store.run(f"delete from {store.of(POSITIONS)}")
-    move(store, {place: Move(None, offset) for place, offset in positions.items()}, ids)
+    move(store, {partition: Move(None, offset) for partition, offset in positions.items()}, ids)

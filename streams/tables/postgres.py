@@ -15,7 +15,7 @@ from fhirline.streams.tables.column_types import POSTGRESQL
 from fhirline.streams.tables.store import (
     RowConflict,
     Store,
-    StoreAway,
+    StoreUnavailable,
     ValueTooLong,
     column_names,
     quoted,
@@ -29,7 +29,7 @@ log = structlog.get_logger("tables")
 CONNECT_SECONDS = 10
 
 ALIVE = {"keepalives": 1, "keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-"""A database that vanished without a word is noticed within a minute."""
+"""Settings of TCP by which a database that vanished is noticed within a minute."""
 
 SESSION = {
     "idle_in_transaction_session_timeout": "60s",
@@ -98,8 +98,8 @@ class PostgresStore(Store):
         except ValueTooLong as error:
             raise ValueTooLong(str(error), name or table.name, _long_columns(table, rows)) from None
 
-    def told_type(self, column: Column) -> str:
-        return "array" if column.collection else super().told_type(column)
+    def catalog_type(self, column: Column) -> str:
+        return "array" if column.collection else super().catalog_type(column)
 
     def has_schema(self) -> bool:
         return bool(self.rows("select 1 from pg_namespace where nspname = ?", [self.schema]))
@@ -117,7 +117,7 @@ class PostgresStore(Store):
             yield bool(locked)
         finally:
             if locked:
-                with suppress(StoreAway):  # without a connection there is no lock
+                with suppress(StoreUnavailable):  # without a connection there is no lock
                     self.rows("select pg_advisory_unlock(hashtextextended(?, 0))", key)
 
     def create_indexes(self, table: Table, name: str) -> None:
@@ -205,7 +205,7 @@ class PostgresStore(Store):
                 raise ValueTooLong(f"FHIRLINE_TABLES_URL: {shown}; {remedy}") from None
             away = isinstance(error, (psycopg.OperationalError, psycopg.errors.IdleInTransactionSessionTimeout))
             if away and not _refused(error):
-                raise StoreAway(shown) from None
+                raise StoreUnavailable(shown) from None
             kind = RowConflict if isinstance(error, psycopg.errors.UniqueViolation) else ConfigurationError
             raise kind(f"FHIRLINE_TABLES_URL: {shown}{_remedy(error, what)}") from None
 

@@ -56,7 +56,7 @@ class Rebuild:
     def of_views(self) -> int:
         """Rebuild the tables up to the live positions; return how many records were read.
 
-        Raises Stopped, KafkaAccessError, StoreAway and UnfitRows.
+        Raises Stopped, KafkaAccessError, StoreUnavailable and UnfitRows.
         """
         self._create()
         with Scanner(self._settings, self._progress) as scanner:
@@ -109,10 +109,10 @@ class Rebuild:
 
     def _live(self) -> dict[TopicPartition, int | None]:
         wanted = topics_of(self._tables)
-        return {place: end for place, end in read_positions(self._store).items() if place.topic in wanted}
+        return {partition: end for partition, end in read_positions(self._store).items() if partition.topic in wanted}
 
     def _load(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> None:
-        """Read what takes long, in many transactions, and create the indexes."""
+        """Read up to ``ends``, in many transactions, and create the indexes."""
         for records in _chunks(self._up_to(scanner, ends), self._settings.tables_batch):
             with self._store.transaction():
                 self._apply(records)
@@ -134,13 +134,17 @@ class Rebuild:
     def _up_to(self, scanner: Scanner, ends: Mapping[TopicPartition, int | None]) -> Iterator[ConsumerRecord]:
         """Read on to ``ends``, where None is the end of the partition."""
         starts = {
-            place: self._read.get(place) for place, end in ends.items() if end is None or self._read.get(place, 0) < end
+            partition: self._read.get(partition)
+            for partition, end in ends.items()
+            if end is None or self._read.get(partition, 0) < end
         }
-        for message in scanner.read(starts, {place: end for place, end in ends.items() if end is not None}):
+        for message in scanner.read(starts, {partition: end for partition, end in ends.items() if end is not None}):
             record = from_confluent(message)
             self._read[record.topic_partition] = record.offset + 1
             yield record
-        self._read.update({place: end for place, end in ends.items() if end is not None and place in starts})
+        self._read.update(
+            {partition: end for partition, end in ends.items() if end is not None and partition in starts}
+        )
 
     def _carry_over(self, table: Table) -> None:
         """Give a rebuilt table the OperationOutcomes that ``record`` has: no erased ones, and those that are kept."""

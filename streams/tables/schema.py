@@ -41,7 +41,7 @@ class Known:
 
 
 def beside(name: str) -> str:
-    """Return the name of a table while it is being rebuilt. It is another one for each name, however long."""
+    """Return the name of a table while it is being rebuilt. No two tables have the same, however long their names."""
     if len(_BESIDE + name) <= _LONGEST_NAME:
         return _BESIDE + name
     return _BESIDE + hashlib.sha256(name.encode()).hexdigest()[:40]
@@ -116,7 +116,7 @@ def _state(store: Store, column: str) -> Any:
 
 
 def _require_kind(store: Store, without_identities: bool) -> None:
-    """Raise ConfigurationError where the schema is one of the other kind.
+    """Raise ConfigurationError where the schema has tables of the other kind, with or without identities.
 
     Those who may read tables without identities must never find others there.
     """
@@ -189,7 +189,7 @@ def plan(store: Store, catalog: Catalog) -> Plan:
 def is_whole(store: Store, table: Table) -> bool:
     """Tell whether the database has a table with all its columns. Further ones do no harm."""
     had = columns_of(store, table.name)
-    return all(had.get(column.name) == store.told_type(column) for column in table.columns)
+    return all(had.get(column.name) == store.catalog_type(column) for column in table.columns)
 
 
 def columns_of(store: Store, name: str) -> dict[str, str]:
@@ -240,7 +240,7 @@ def replace(store: Store, tables: Iterable[Table]) -> None:
 
 
 def forget_dropped(store: Store, names: Iterable[str]) -> None:
-    """Forget the tables of views that are gone which somebody has dropped."""
+    """Remove tables that somebody has dropped from the list of known ones, where their views are gone."""
     dropped = [name for name in names if not exists(store, name)]
     if dropped:
         drop_tables(store, dropped)
@@ -256,7 +256,7 @@ def drop_tables(store: Store, names: Iterable[str]) -> None:
 
 
 def mark_gone(store: Store, names: Iterable[str]) -> None:
-    """Forget how tables of views that are gone were made, since they get no rows any more.
+    """Clear the digests of tables whose views are gone, since they get no rows any more.
 
     A view that comes back is then rebuilt, and a process that has the view still ends.
     """

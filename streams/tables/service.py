@@ -31,7 +31,7 @@ log = structlog.get_logger("tables")
 async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = False) -> None:
     """Keep the tables until SIGTERM or SIGINT; ``until_end``: or until the topics were read to their ends.
 
-    Raises ConfigurationError, KafkaAccessError, StoreAway (at the start only), OtherWriter and UnfitRows.
+    Raises ConfigurationError, KafkaAccessError, StoreUnavailable (at the start only), OtherWriter and UnfitRows.
     """
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(log_loop_error)
@@ -45,7 +45,7 @@ async def serve(settings: Settings, drop_gone: bool = False, until_end: bool = F
     watch = KafkaWatch(settings)
     watch.start()
     try:
-        read = {name: sum(place.topic == name for place in topics.partitions) for name in topics.ids}
+        read = {name: sum(partition.topic == name for partition in topics.partitions) for name in topics.ids}
         Lags(registry, shared_tables_group(settings) or tables_group(settings), read, follower.lags)
         if listener is not None:
             endpoint = Endpoint(listener, registry, lambda: watch.problems() or follower.problems())
@@ -68,7 +68,7 @@ def _follower(
     stopping: Callable[[], bool],
     until_end: bool,
 ) -> "tuple[Follower | LakeKeeper, Callable[[], None]]":
-    """Return what keeps the tables where they are, and what closes it."""
+    """Return the keeper of the tables, and the function that closes its database."""
     if is_lakehouse(settings):
         lakehouse = open_lakehouse(settings)
         from fhirline.streams.tables.delta.keeper import LakeKeeper

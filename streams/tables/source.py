@@ -43,7 +43,7 @@ Positions = Mapping[TopicPartition, int]
 
 
 class Reader:
-    """A consumer. ``group``: in which it shares partitions with other processes; None to be told them. One caller."""
+    """A consumer, for one caller. ``group``: shares the partitions with other processes; None: `start` names them."""
 
     def __init__(self, settings: Settings, group: str | None = None) -> None:
         self._settings = settings
@@ -106,10 +106,10 @@ class Reader:
 
     def _assigned(self, _: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         positions = self._positions_of()
-        places = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
-        self.start({place: positions.get(place) for place in places})
+        assigned = [TopicPartition(partition.topic, partition.partition) for partition in partitions]
+        self.start({partition: positions.get(partition) for partition in assigned})
         self._rebalanced = True
-        log.info("partitions assigned", partitions=len(places), numbers=sorted({place.partition for place in places}))
+        log.info("partitions assigned", partitions=len(assigned), numbers=sorted({item.partition for item in assigned}))
 
     def _revoked(self, consumer: Consumer, partitions: list[confluent_kafka.TopicPartition]) -> None:
         self._forget()
@@ -125,7 +125,7 @@ class Reader:
     def read(self, most: int, most_bytes: int, within: float, until_end: bool = False) -> list[ConsumerRecord]:
         """Return the next records in their order: those that arrive within ``within`` seconds of the first.
 
-        ``until_end``: and only to the ends of all partitions, behind which no record is waited for.
+        ``until_end``: only up to the ends of all partitions, without waiting for later records.
 
         Raises OutOfRange, and KafkaAccessError or ConfigurationError for errors that waiting does not resolve.
         """
@@ -176,20 +176,21 @@ class Reader:
         if time.monotonic() - self._asked > ASK_SECONDS:
             self._answered = self._still_at_ends()
             self._asked = time.monotonic()
-        return {place: self._ended_at[place] for place in self._next} if self._answered else None
+        return {partition: self._ended_at[partition] for partition in self._next} if self._answered else None
 
     def _still_at_ends(self) -> bool:
         """Ask for the ends of the partitions that were read to theirs, and note which have not moved."""
         at = time.time()
-        asked = [confluent_kafka.TopicPartition(*place, OFFSET_END) for place in self._ends]
+        asked = [confluent_kafka.TopicPartition(*partition, OFFSET_END) for partition in self._ends]
         try:
             answers = self._consumer.offsets_for_times(asked, timeout=ASK_TIMEOUT) if asked else []
         except confluent_kafka.KafkaException:
             return False
         for answer in answers:
-            place = TopicPartition(answer.topic, answer.partition)
-            if answer.error is None and answer.offset <= self._ends[place]:  # less: embedded_quirks, low end offsets
-                self._ended_at[place] = at
+            partition = TopicPartition(answer.topic, answer.partition)
+            # less: embedded_quirks, low end offsets
+            if answer.error is None and answer.offset <= self._ends[partition]:
+                self._ended_at[partition] = at
         return all(answer.error is None for answer in answers)
 
     def range(self, partition: TopicPartition) -> tuple[int, int]:
@@ -208,8 +209,8 @@ class Reader:
     def lags(self) -> list[Lag]:
         """Return how many records each partition has after the last one that was read, as of the last fetch.
 
-        While another thread reads, as of its last `read`. A consumer of confluent-kafka is locked while it polls: who
-        asks it for a cached offset stands still, without end where the next poll follows at once.
+        While another thread reads, the lags are those of its last `read`: confluent-kafka locks a consumer while it
+        polls, and a call for a cached offset may wait without end.
         """
         if self._polling.acquire(blocking=False):
             try:

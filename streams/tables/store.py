@@ -14,7 +14,7 @@ from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Column, Row
 
 
-class StoreAway(FhirlineError):
+class StoreUnavailable(FhirlineError):
     """The database does not answer, or could not finish a transaction. Nothing is known of what it committed."""
 
 
@@ -56,12 +56,12 @@ def literal(text: str) -> str:
 
 
 def column_names(table: Table) -> str:
-    """Write the columns that rows have, in their order. In the database, others may have put them in another one."""
+    """Write the names of the columns in the order of the rows. The database's table may have another order."""
     return ", ".join(quoted(column.name) for column in table.columns)
 
 
 def rebuild_remedy(what: str) -> str:
-    """Return what helps where a table does not take our rows. ``what``: ``table NAME``, or empty."""
+    """Return the remedy for an error of a table; empty without one. ``what``: ``table NAME``, or empty."""
     name = what.removeprefix("table ")
     return f"; where somebody has altered the table, `fhirline tables rebuild {name}` makes it anew" if name else ""
 
@@ -69,7 +69,7 @@ def rebuild_remedy(what: str) -> str:
 class Store(ABC):
     """An open database. ``schema`` is where all tables are. Statements have ``?`` for each parameter.
 
-    Raises StoreAway where the database does not answer, and ConfigurationError where it refuses.
+    Raises StoreUnavailable where the database does not answer, and ConfigurationError where it refuses.
     """
 
     types: ClassVar[Mapping[str, str]]
@@ -121,7 +121,7 @@ class Store(ABC):
     def access(self, name: str, columns: Sequence[str]) -> list[str]:
         """Return the statements that give a replacement of a table, with these columns, the access rules that it has.
 
-        None where the database has no roles.
+        There are none where the database has no roles.
         """
         return []
 
@@ -132,7 +132,7 @@ class Store(ABC):
 
     @abstractmethod
     def erase_deleted_bytes(self) -> None:
-        """Remove what deleted rows have left in the database's files, as far as it is not the database's own matter."""
+        """Remove what deleted rows have left in the database's files, unless the database does so by itself."""
 
     @abstractmethod
     def reconnect(self) -> None:
@@ -160,8 +160,8 @@ class Store(ABC):
     def type_of(self, column: Column) -> str:
         return self.types[kind_of(column)] + ("[]" if column.collection else "")
 
-    def told_type(self, column: Column) -> str:
-        """Return the type of a column as the database's catalog tells it, in small letters."""
+    def catalog_type(self, column: Column) -> str:
+        """Return the type of a column as the database's catalog names it, in small letters."""
         return self.type_of(column).replace("timestamptz", "timestamp with time zone")
 
     def delete(self, table: Table, ids: Collection[str], name: str | None = None) -> None:

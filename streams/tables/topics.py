@@ -19,23 +19,23 @@ TIMEOUT = 30.0
 DAY = 86_400.0
 TOMBSTONES = "delete.retention.ms"
 TOMBSTONE_SHARE = 0.8
-"""Part of the time that topics keep tombstones, after which tables count as having missed some."""
+"""Share of the time that topics keep tombstones. Tables that were not kept for longer may have missed some."""
 
 TOPICS = (*map(canonical_topic, RESOURCE_TYPES), OUTCOME)
 
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """``ids``: of each topic, empty text where the cluster has none. ``tombstone_seconds``: how long they are kept."""
+    """The topics. ``ids``: name → id, empty where the cluster has none. ``tombstone_seconds``: of their tombstones."""
 
     partitions: tuple[TopicPartition, ...]
     ids: Mapping[str, str]
     tombstone_seconds: float = DAY
 
     def may_miss_tombstones(self, seconds: float) -> bool:
-        """Tell whether tombstones may be gone before they are read by who reads on after so many seconds.
+        """Tell whether tables that were not kept for so many seconds may have missed tombstones.
 
-        Kafka keeps a tombstone for ``delete.retention.ms``, a day by default. Who stood still for longer may keep rows
+        Kafka keeps a tombstone for ``delete.retention.ms``, a day by default. Tables that have missed one may keep rows
         of a patient who was erased.
         """
         return seconds > TOMBSTONE_SHARE * self.tombstone_seconds
@@ -62,7 +62,7 @@ def read_topics(settings: Settings, names: Iterable[str] = TOPICS) -> Topics:
 
 
 def _tombstone_seconds(client: AdminClient, names: Iterable[str]) -> float:
-    """Return the shortest time that a topic keeps its tombstones; Kafka's default where that is not told."""
+    """Return the shortest time that a topic keeps its tombstones; Kafka's default where that is not reported."""
     resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
     shortest = None
     for answer in client.describe_configs(resources, request_timeout=TIMEOUT).values():

@@ -74,7 +74,7 @@ def uneven(settings: Settings) -> list[TopicPartition]:
     """Return the partitions that some table has read further than another one."""
     reached: dict[TopicPartition, set[int | None]] = {}
     for lake in lake_tables(settings):
-        for place in lake.places:
+        for place in lake.partitions:
             reached.setdefault(place, set()).add(lake.positions.get(place))
     return sorted(place for place, positions in reached.items() if len(positions) > 1)
 

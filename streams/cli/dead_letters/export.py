@@ -1,4 +1,4 @@
-"""``fhirline dead-letters export``."""
+"""``fhirline dead-letters export``: dead letters as files."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -51,7 +51,7 @@ def export(
     """
     from fhirline.streams.operate.dead_letters.board import records
     from fhirline.streams.operate.dead_letters.export import to_folder, to_lines
-    from fhirline.streams.operate.dead_letters.view import revealed
+    from fhirline.streams.operate.dead_letters.view import audit_reveal
 
     stated = reason_to_reveal(reveal, reason)
     wanted = chosen.filter()
@@ -60,7 +60,7 @@ def export(
         found = [*filter(wanted, read(board, wanted))]
         written: Iterable[tuple[Case, ConsumerRecord | None]] = ((case, None) for case in found)
         if reveal:
-            revealed(found, "export", stated, name)
+            audit_reveal(found, "export", stated, name)
             lasts = {case.last.position: case for case in found}
             written = ((lasts[record.position], record) for record in records(settings, lasts.keys()))
         count = (to_lines if form is Form.jsonl else to_folder)(to, written)

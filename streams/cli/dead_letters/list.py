@@ -1,4 +1,4 @@
-"""``fhirline dead-letters list``."""
+"""``fhirline dead-letters list``: dead letters, counted or one by one."""
 
 from typing import Annotated
 

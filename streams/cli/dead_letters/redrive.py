@@ -1,4 +1,4 @@
-"""``fhirline dead-letters redrive``."""
+"""``fhirline dead-letters redrive``: sending events through the mapping again."""
 
 import re
 import secrets

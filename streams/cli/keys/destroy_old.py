@@ -1,4 +1,4 @@
-"""``fhirline keys destroy-old``."""
+"""``fhirline keys destroy-old``: removal of old key-encryption keys."""
 
 from collections.abc import Collection, Sequence
 from contextlib import closing

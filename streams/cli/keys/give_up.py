@@ -1,4 +1,4 @@
-"""``fhirline keys give-up``."""
+"""``fhirline keys give-up``: giving up data keys that are lost."""
 
 from contextlib import closing
 from datetime import UTC

@@ -1,4 +1,4 @@
-"""``fhirline keys list``."""
+"""``fhirline keys list``: the key-encryption keys and how many data keys each wraps."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""``fhirline keys new``."""
+"""``fhirline keys new``: the first secrets of a deployment."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""``fhirline keys rewrap``."""
+"""``fhirline keys rewrap``: wrapping all data keys with the current key-encryption key."""
 
 from contextlib import closing
 

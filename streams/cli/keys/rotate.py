@@ -1,4 +1,4 @@
-"""``fhirline keys rotate``."""
+"""``fhirline keys rotate``: a new key-encryption key."""
 
 from typing import Annotated
 

@@ -136,12 +136,13 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
         compared = report(run.comparison(journals), run.tables_version, lines)
         failed = view.failures(journals.values())
         events = sum(journal.events for journal in journals.values())
+        erased = sum(journal.erased for journal in journals.values())
         finish()
         print_table(view.COLUMNS, view.rows(compared))
         for line in (*view.change_lines(compared), "", view.events_line(journals.values(), failed)):
             print(line)
         try:
-            KeptReport(now().text, events, failed, run.tables_version, compared).save(run.folder)
+            KeptReport(now().text, events, failed, run.tables_version, compared, erased).save(run.folder)
         except OSError as error:
             warn("replay", f"{run.folder}: the report was not kept for the console: {error.strerror}")
         _warn_of_nothing(run, journals)
@@ -157,7 +158,7 @@ def _compare(request: ReplayRequest, run: "Run", reporter: "ProgressReporter", f
 
 def _warn_of_nothing(run: "Run", journals: "Mapping[str, Journal]") -> None:
     """Warn where no event was selected, since a mistyped tenant or patient looks like "nothing differs"."""
-    if not any(journal.events for journal in journals.values()):
+    if not any(journal.events or journal.erased for journal in journals.values()):
         warn("replay", f"no event was selected: {run.plan.selection.describe()}")
 
 

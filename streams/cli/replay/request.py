@@ -129,7 +129,7 @@ class ReplayRequest:
             raise ConfigurationError("--discard: cannot be given with other options than --yes")
 
     def check_selected(self, selection: "Selection", prefix: str) -> None:
-        """Raise ConfigurationError unless the run, new or resumed, can know which keys are gone, and which flags.
+        """Raise ConfigurationError for options that the run's selection, of a new or a resumed run, does not allow.
 
         ``prefix``: of the run's shadow topics.
         """

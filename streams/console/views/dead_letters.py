@@ -23,7 +23,7 @@ from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.dead_letters.cases import Case, Status, shape
 from fhirline.streams.operate.dead_letters.redrive import SEND_AGAIN
 from fhirline.streams.operate.dead_letters.selection import Filter, Group, grouped
-from fhirline.streams.operate.dead_letters.view import payload_document, revealed
+from fhirline.streams.operate.dead_letters.view import audit_reveal, payload_document
 
 routes = web.RouteTableDef()
 
@@ -34,7 +34,7 @@ NAMES = ("vendor", "type", "code", "path", "status", "mapping")
 
 
 class CodeDescription(BaseModel):
-    """Describe an error code: what happened, and what to do."""
+    """The description of an error code: what happened, and what to do."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     happened: str
@@ -106,7 +106,7 @@ async def reveal_case(request: web.Request) -> web.StreamResponse:
     reason = reason_in(await request.post())
     console.reading.require_free()
     console.access.require_reveal()
-    revealed([case], "console", reason, request[SESSION].user)
+    audit_reveal([case], "console", reason, request[SESSION].user)
     letter = await console.look_up(console.reading, Lookup.letter, case)
     if letter is None:
         raise web.HTTPGone(text="The letter is gone: it was deleted, or its patient was erased.\n")

@@ -32,7 +32,7 @@ from fhirline.streams.console.revealed import revealed_event
 from fhirline.streams.console.views import dead_letters
 from fhirline.streams.observe.audit import audit
 from fhirline.streams.operate.trace.kind import kind_of
-from fhirline.streams.operate.trace.view import revealed
+from fhirline.streams.operate.trace.view import audit_reveal
 
 routes = web.RouteTableDef()
 
@@ -152,7 +152,7 @@ async def reveal_event(request: web.Request) -> web.StreamResponse:
     raw = await console.look_up(console.reading, Lookup.raw, event.raw)
     if raw is None:
         raise web.HTTPGone(text="The raw record is gone: retention is over, or its patient was erased.\n")
-    revealed([raw], reason, request[SESSION].user, by="console")
+    audit_reveal([raw], reason, request[SESSION].user, by="console")
     waited_for = (lambda: request.transport is not None) if "sources" in form else None
     shown = await console.look_up(threads, revealed_event, console, event, raw, waited_for)
     return page(request, "event.html", **await _known(console, event), revealed=shown)
@@ -189,7 +189,7 @@ async def _known(console: Console, event: IndexedEvent) -> dict[str, Any]:
 
 
 async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
-    """Tell where the event's resources are. What cannot be found out is a sentence on the page, which stays."""
+    """Find where the event's resources are. What cannot be found out becomes a sentence on the page."""
     found: dict[str, Any] = {"problems": [], "delivered": [], "waiting": [], "tables": []}
     made = console.index.made(event.id)
     try:
@@ -200,7 +200,7 @@ async def _places(console: Console, event: IndexedEvent) -> dict[str, Any]:
     except KafkaAccessError as error:
         found["problems"].append(str(error))
     except web.HTTPServiceUnavailable as error:
-        found["problems"].append(f"What was delivered cannot be told at the moment. {error.text}")
+        found["problems"].append(f"What was delivered is not known at the moment. {error.text}")
     try:
         types = [target.partition("/")[0] for target in made]
         found["tables"] = await asyncio.to_thread(tables_of, console.settings, types)

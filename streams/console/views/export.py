@@ -15,7 +15,7 @@ from fhirline.streams.console.views.dead_letters import MOST_REVEALED, cases_of,
 from fhirline.streams.operate.dead_letters.board import records
 from fhirline.streams.operate.dead_letters.cases import Case
 from fhirline.streams.operate.dead_letters.export import line
-from fhirline.streams.operate.dead_letters.view import revealed
+from fhirline.streams.operate.dead_letters.view import audit_reveal
 
 log = structlog.get_logger()
 routes = web.RouteTableDef()
@@ -40,7 +40,7 @@ async def export(request: web.Request) -> web.StreamResponse:
     if payloads:
         reason = reason_in(form)
         console.access.require_export()
-        revealed(found, "console export", reason, request[SESSION].user)
+        audit_reveal(found, "console export", reason, request[SESSION].user)
     name = "-".join(["dead-letters", *re.findall(r"[\w-]+", f"{chosen['vendor']} {chosen['code']}", re.ASCII)])
     stream = web.StreamResponse(
         headers={

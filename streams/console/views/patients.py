@@ -28,7 +28,7 @@ async def show_timeline(request: web.Request) -> web.StreamResponse:
     console, form = request.app[CONSOLE], await request.post()
     reason = reason_in(form)
     try:
-        sought = patients.Sought.parse(str(form.get("patient", "")).strip(), console.settings)
+        sought = patients.SoughtPatient.parse(str(form.get("patient", "")).strip(), console.settings)
     except patients.NoPatient as error:
         return page(request, "patients.html", 422, found=None, problem=str(error), most=MOST_LISTED)
     console.searching.require_free()

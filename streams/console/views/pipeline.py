@@ -44,7 +44,7 @@ async def send_updates(request: web.Request) -> web.StreamResponse:
     stream = await open_stream(request)
     while True:
         with suppress(TimeoutError):
-            await asyncio.wait_for(console.live.changed.wait(), LATE)  # a hanging broker must be told, too
+            await asyncio.wait_for(console.live.changed.wait(), LATE)  # a hanging broker must be shown, too
         try:
             await stream.write(_update(request))
         except (ConnectionError, asyncio.CancelledError):
@@ -82,7 +82,7 @@ def _figures(console: Console) -> dict[str, Any]:
 
 
 def _stuck(console: Console, waiting: int) -> list[Sentence]:
-    """Say in sentences what needs somebody; empty where nothing does."""
+    """Describe in sentences what needs attention; empty where nothing does."""
     status, found = console.live.status, list[Sentence]()
     if console.live.problem:
         found.append(Sentence(f"The figures are not current: {console.live.problem}"))

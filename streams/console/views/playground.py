@@ -1,4 +1,4 @@
-"""The playground: a body in, its resources out, as one types. Nothing of it is stored or logged."""
+"""The playground, which maps a body while it is typed. Nothing of it is stored or logged."""
 
 from functools import cache
 from typing import Any
@@ -20,7 +20,6 @@ from fhirline.streams.console.tried_tables import (
 from fhirline.streams.demo.webhooks import Sample, samples
 
 routes = web.RouteTableDef()
-"""``fhirline map`` with the same input prints the same bytes as /playground/bundle answers."""
 
 
 @routes.get("/playground")

@@ -1,9 +1,9 @@
 """Sending what the topics hold: shared resources, then patients, then the DELETEs of tombstones (fhir-delivery.md §8).
 
-The invariant: **what is noted as sent has the fill's version, and the server has answered 2xx for it** (`versions.py`
-says what the version stands for). The group's offset moves up to the version only after everything is sent, or waits
-durably because the server refused it. Nothing is sent of a patient who is erased, by a list that is fresh; where an
-erasure has written tombstones, the history at the server is purged as after a DELETE Bundle.
+The invariant: **what is noted as sent has the fill's version, and the server has answered 2xx for it** (`versions`
+defines it). The group's offset moves up to the version only after everything is sent, or waits durably because the
+server refused it. Nothing is sent of a patient who is erased, by a list that is fresh; where an erasure has written
+tombstones, the history at the server is purged as after a DELETE Bundle.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

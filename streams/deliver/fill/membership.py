@@ -90,7 +90,7 @@ class Membership:
             raise AnotherDelivers
 
     def finish(self, versions: Mapping[int, int]) -> None:
-        """Call all Bundles below the versions finished; they are committed when the context ends."""
+        """Note all Bundles below the versions as finished; they are committed when the context ends."""
         self.require()
         for assignment in self._reader.assignments:
             assignment.finish_before(versions.get(assignment.partition, 0))

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 
 PREFETCH_KILOBYTES = 1_024
-"""Letters have whole payloads, and who asks for them sends them somewhere else, which takes longer than reading."""
+"""Kilobytes read ahead. Letters have whole payloads, and sending them on takes longer than reading them."""
 
 
 class Board:
@@ -128,7 +128,7 @@ def _of_enrichment(letter: Letter) -> bool:
 def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[ConsumerRecord]:
     """Read the records at the wanted positions, one partition after the other, opened with their data keys.
 
-    So two exports of the same letters are the same file: partitions that are read at once come in any order.
+    Partitions that are read at once arrive in any order, and two exports of the same letters have to be the same file.
     Records that retention has deleted, and those whose keys were destroyed, are left out.
     """
     starts: dict[TopicPartition, int | None] = {}
@@ -140,7 +140,7 @@ def records(settings: Settings, wanted: Collection[RecordPosition]) -> Iterator[
     scanner = LogScanner(settings, prefetch_kilobytes=PREFETCH_KILOBYTES)
     with scanner, closing(opener):
         for message in chain.from_iterable(
-            scanner.stored({place: starts[place]}, {place: ends[place]}) for place in starts
+            scanner.stored({partition: starts[partition]}, {partition: ends[partition]}) for partition in starts
         ):
             if position_of(message) in wanted:
                 opened = opener.open_now(from_confluent(message))

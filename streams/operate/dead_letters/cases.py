@@ -234,8 +234,8 @@ def _as(case: Case, status: Status) -> Case:
 def _is_after(letter: Letter, mark: Mark) -> bool:
     """Tell whether a letter was written after the one that its case's mark names.
 
-    Letters of a case have one key, and so are in one partition in the order of writing. But one that was written in
-    clear, before encryption was on, is in another than those that are encrypted: then the attempts tell.
+    Letters of a case have one key, and so are in one partition in the order of writing. But a letter from before
+    encryption was on is in another partition than the encrypted ones. Then the numbers of attempts are compared.
     """
     known, own = mark.letter, letter.position
     if own.topic_partition == known.topic_partition:

@@ -219,7 +219,7 @@ class Redriver:
             raise NotSent("its patient is erased")
 
     def _pace(self) -> None:
-        """Wait for the next event's turn."""
+        """Wait until ``rate`` allows the next event."""
         while (wait := self._next - time.monotonic()) > 0:
             take_reports(self._producer, wait)  # handles delivery reports
             self._write_marks()

@@ -83,8 +83,8 @@ def case_document(case: Case) -> dict[str, Any]:
     }
 
 
-def case_lines(case: Case) -> Iterable[str]:
-    """Make the lines of ``show``: one per field, then one per failing path."""
+def case_lines(case: Case, where: str = "shown with --reveal") -> Iterable[str]:
+    """Make the lines of ``show``: one per field, then one per failing path. ``where``: where the payload is shown."""
     document = case_document(case)
     problems, redriven = document.pop("problems"), document.pop("redriven")
     size = document.pop("bytes")
@@ -93,7 +93,7 @@ def case_lines(case: Case) -> Iterable[str]:
         yield f"{name:16}{printable('-' if value in (None, '') else str(value))}"
     payload = "not in the letter; it may be in the raw record"
     if size is not None:
-        payload = f"{counted(size, 'byte')}, shown with --reveal"
+        payload = f"{counted(size, 'byte')}, {where}"
     yield f"{'payload':16}{payload}"
     for position in letters:
         yield f"{'letter':16}{position}"
@@ -125,7 +125,7 @@ def payload_text(value: bytes | None) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def revealed(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
+def audit_reveal(cases: Iterable[Case], how: str, reason: str, name: str | None) -> None:
     """Audit who sees which letters' payloads, and why. Call it before showing them. ``how``: ``show`` or ``export``."""
     for case in cases:
         last = case.last

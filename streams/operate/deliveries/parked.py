@@ -28,18 +28,18 @@ class ParkedCounter:
         self._waiting: dict[tuple[TopicPartition, bytes], frozenset[str]] = {}
 
     def read(self) -> Parked:
-        """Count now."""
+        """Read on, and count what waits."""
         if not self._positions:
             self._positions = dict.fromkeys(self._scanner.topic_partitions([DELIVERED]))
         for message in self._scanner.read(dict(self._positions)):
-            place, key, value = partition_of(message), message.key() or b"", message.value()
-            self._positions[place] = (message.offset() or 0) + 1
+            partition, key, value = partition_of(message), message.key() or b"", message.value()
+            self._positions[partition] = (message.offset() or 0) + 1
             if key.startswith(WAITING.encode()):
                 if value is None:
-                    self._waiting.pop((place, key), None)
+                    self._waiting.pop((partition, key), None)
                 else:
-                    self._waiting[place, key] = frozenset(orjson.loads(value)["patients"])
-        patients = {(place, patient) for (place, _), found in self._waiting.items() for patient in found}
+                    self._waiting[partition, key] = frozenset(orjson.loads(value)["patients"])
+        patients = {(partition, patient) for (partition, _), found in self._waiting.items() for patient in found}
         return Parked(len(patients), len(self._waiting))
 
     def close(self) -> None:

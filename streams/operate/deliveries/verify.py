@@ -19,7 +19,7 @@ from fhirline.config.settings import Settings
 from fhirline.config.vendors import load_vendors
 from fhirline.streams.deliver.at_once import for_all
 from fhirline.streams.deliver.auth import authorization
-from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerUnavailable
 from fhirline.streams.deliver.fill.snapshot import Held, Snapshot
 from fhirline.streams.deliver.limiter import Limiter
 from fhirline.streams.deliver.state import DeliveredPartition, decode_sent
@@ -53,7 +53,11 @@ class Kind(StrEnum):
 
 @dataclass(slots=True)
 class Verification:
-    """The result. ``waiting``: keys of ``found`` that wait for an operator. ``unsearched``: type → why, for foreign."""
+    """The result of a comparison.
+
+    ``waiting``: keys of ``found`` that wait for an operator. ``unsearched``: resource type → why the server was not
+    searched for foreign ones.
+    """
 
     checked: int = 0
     equal: int = 0
@@ -78,11 +82,11 @@ async def verify(settings: Settings, foreign: bool, read: Progress, show: Callab
         sent, waiting = await asyncio.to_thread(_state, settings)
         total = len(snapshot)
         async with FhirServer(settings, authorization(settings)) as server:
-            asking = _Asking(server, Limiter(settings.deliver_requests))
+            reader = _ServerReader(server, Limiter(settings.deliver_requests))
 
             async def check(found: tuple[Held, bytes | None]) -> None:
                 held, value = found
-                kind = await _compare(asking, held, value, sent.get(held.key))
+                kind = await _compare(reader, held, value, sent.get(held.key))
                 result.checked += 1
                 if kind is None:
                     result.equal += 1
@@ -93,20 +97,20 @@ async def verify(settings: Settings, foreign: bool, read: Progress, show: Callab
             await for_all(snapshot.values_held(), check, settings.deliver_requests)
             if foreign:
                 for kind in RESOURCE_TYPES:
-                    await _search(asking, settings, kind, snapshot, result)
+                    await _search(reader, settings, kind, snapshot, result)
     for keys in result.found.values():
         keys.sort()
     result.waiting = {key for keys in result.found.values() for key in keys} & waiting
     return result
 
 
-async def _compare(asking: "_Asking", held: Held, value: bytes | None, sent: str | None) -> Kind | None:
-    answer = await asking.get(held.key)
+async def _compare(reader: "_ServerReader", held: Held, value: bytes | None, sent: str | None) -> Kind | None:
+    answer = await reader.get(held.key)
     if answer.status in (404, 410):
         return None if value is None else Kind.MISSING
     if answer.status != 200 or not isinstance(answer.body, dict):
         raise ConfigurationError(
-            f"{asking.server.base} answers {answer.status} to a read of {held.key.partition('/')[0]}, without a "
+            f"{reader.server.base} answers {answer.status} to a read of {held.key.partition('/')[0]}, without a "
             "resource: check that it is a FHIR R4 server's base URL, and that it stores this type"
         )
     if value is None:
@@ -116,7 +120,9 @@ async def _compare(asking: "_Asking", held: Held, value: bytes | None, sent: str
     return Kind.DIFFERENT if sent == held.digest else Kind.OLDER
 
 
-async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Snapshot, result: Verification) -> None:
+async def _search(
+    reader: "_ServerReader", settings: Settings, kind: str, snapshot: Snapshot, result: Verification
+) -> None:
     """Find the resources of a type that bear the tag of one of our vendors, and that the topics do not hold."""
     system = f"{settings.base}/CodeSystem/vendor"
     tags = ",".join(f"{system}|{vendor}" for vendor in load_vendors(settings.vendors_file).names)
@@ -124,26 +130,26 @@ async def _search(asking: "_Asking", settings: Settings, kind: str, snapshot: Sn
     seen: set[str] = set()
     while path is not None:
         seen.add(path)
-        answer = await asking.get(path)
+        answer = await reader.get(path)
         if answer.status != 200 or not isinstance(answer.body, dict):
             result.unsearched[kind] = f"status {answer.status}"
             return
         for key in _keys(answer.body, kind):
             # a server may answer from a search that it remembers
-            if snapshot.held(key) is None and (await asking.get(key)).status == 200:
+            if snapshot.held(key) is None and (await reader.get(key)).status == 200:
                 result.found[Kind.FOREIGN].append(key)
         following = _next(answer.body)
-        if following is not None and not following.startswith(asking.server.base):
+        if following is not None and not following.startswith(reader.server.base):
             result.unsearched[kind] = "its next page is at another address"
             return
-        path = None if following is None else following.removeprefix(asking.server.base).removeprefix("/")
+        path = None if following is None else following.removeprefix(reader.server.base).removeprefix("/")
         if path in seen:
             result.unsearched[kind] = "its next page is one that was read before"
             return
 
 
 def _keys(page: Mapping[str, Any], kind: str) -> Iterator[str]:
-    """Return the resources of a type on a page of a search. It may hold an outcome, too."""
+    """Yield the keys of a page's resources of a type. A page may also contain an OperationOutcome."""
     entries = page.get("entry")
     for entry in entries if isinstance(entries, list) else []:
         resource = entry.get("resource") if isinstance(entry, dict) else None
@@ -161,8 +167,8 @@ def _next(page: Mapping[str, Any]) -> str | None:
     )
 
 
-class _Asking:
-    """Reads from the server, with as many requests at once as it bears. Raises ConfigurationError if it stays away."""
+class _ServerReader:
+    """Reads from the server, as many requests at once as ``limiter`` allows. Raises ConfigurationError."""
 
     def __init__(self, server: FhirServer, limiter: Limiter) -> None:
         self.server = server
@@ -176,28 +182,28 @@ class _Asking:
             async with self._limiter.slot():
                 try:
                     answer = await self.server.request("GET", path)
-                except ServerAway as away:
+                except ServerUnavailable as error:
                     self._limiter.struggles()
-                    reason = str(away)
+                    reason = str(error)
                     continue
                 if answer.status < 500 and answer.status != 429:
                     self._limiter.answered(answer.seconds)
                     return answer
                 self._limiter.struggles(answer.retry_after or 0.0)
                 reason = f"status {answer.status}"
-        raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it is well")
+        raise ConfigurationError(f"{self.server.base} does not answer reads ({reason}): try again once it does")
 
 
 def _state(settings: Settings) -> tuple[dict[str, str], set[str]]:
     """Read what was sent, as ``Type/id`` → digest, and the keys of what waits. Raises KafkaAccessError."""
     sent: dict[str, str] = {}
     with Scanner(settings) as scanner:
-        places = scanner.topic_partitions((DELIVERED, DELIVERED_SHARED))
-        states = {place: DeliveredPartition(place.partition) for place in places}
-        for message in scanner.read(dict.fromkeys(places)):
-            place, key, value = partition_of(message), message.key() or b"", message.value()
-            if place.topic == DELIVERED:
-                states[place].apply(key, value)
+        partitions = scanner.topic_partitions((DELIVERED, DELIVERED_SHARED))
+        states = {partition: DeliveredPartition(partition.partition) for partition in partitions}
+        for message in scanner.read(dict.fromkeys(partitions)):
+            partition, key, value = partition_of(message), message.key() or b"", message.value()
+            if partition.topic == DELIVERED:
+                states[partition].apply(key, value)
             elif value is not None:
                 sent[key.decode()] = decode_sent(value).digest
     for state in states.values():

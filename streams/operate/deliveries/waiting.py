@@ -14,9 +14,9 @@ from fhirline.topics.declared import DELIVERED
 def read_waiting(settings: Settings) -> list[DeliveredPartition]:
     """Read all partitions of the delivery's state. Raises KafkaAccessError."""
     with Scanner(settings) as scanner:
-        places = scanner.topic_partitions([DELIVERED])
-        states = {place: DeliveredPartition(place.partition) for place in places}
-        for message in scanner.read(dict.fromkeys(places)):
+        partitions = scanner.topic_partitions([DELIVERED])
+        states = {partition: DeliveredPartition(partition.partition) for partition in partitions}
+        for message in scanner.read(dict.fromkeys(partitions)):
             states[partition_of(message)].apply(message.key() or b"", message.value())
     return list(states.values())
 

@@ -16,7 +16,7 @@ from fhirline.streams.observe.terminal import counted, printable
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, unusable, warning
 
 SHORT = 16
-"""A webhook's sender may try secrets often, and guess one of fewer characters."""
+"""Fewest characters of a secret: a sender of webhooks may try many, and guess a shorter one."""
 
 EXAMPLE_BASE = Settings.model_fields["base"].default
 PLACEHOLDERS = ("change-me", "changeme", "replace-me", "secret", "password", "example")
@@ -202,7 +202,7 @@ def _meaning(row: Row) -> str:
 
 
 def time_zones(vendors: Vendors, path: Iterable[str] = zoneinfo.TZPATH) -> Finding:
-    """Check the tenants' time zones, and name their data: another release may give an event another time."""
+    """Check the tenants' time zones, and name the release of their data: another may give an event another time."""
     zones = sorted({tenant.source_time_zone for tenant in _tenants(vendors) if tenant.source_time_zone})
     try:
         for zone in zones:

@@ -50,8 +50,10 @@ def at_the_cluster(settings: Settings, online: bool) -> Iterator[Finding]:
         raw = scanner.topic_partitions(topic.name for topic in declared(settings) if topic.name.startswith("raw."))
         first = {partition: scanner.first(*partition) for partition in raw}
         last = {partition: scanner.reported_end(partition) for partition in raw}
-        newest = _sealed(scanner, {place: max(first[place], end - LOOKED_AT) for place, end in last.items()})
-        oldest = _sealed(scanner, first, {place: offset + LOOKED_AT for place, offset in first.items()})
+        newest = _sealed(
+            scanner, {partition: max(first[partition], end - LOOKED_AT) for partition, end in last.items()}
+        )
+        oldest = _sealed(scanner, first, {partition: offset + LOOKED_AT for partition, offset in first.items()})
     if found is None:
         if sealed := sorted(topic for topic in newest if any((*newest[topic], *oldest.get(topic, ())))):
             yield problem(
@@ -88,7 +90,7 @@ def keys(settings: Settings, found: EncryptionSecrets) -> Iterator[Finding]:
 def _sealed(
     scanner: LogScanner, starts: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, int] | None = None
 ) -> dict[str, list[bool]]:
-    """Return of each topic's records whether they are encrypted."""
+    """Return for each topic whether its records in a range are encrypted, one value per record."""
     found: dict[str, list[bool]] = {}
     for message in scanner.stored(starts, ends):
         found.setdefault(message.topic() or "", []).append(is_sealed(from_confluent(message)))

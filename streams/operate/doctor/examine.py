@@ -62,7 +62,7 @@ def local(settings: Settings, environment: Mapping[str, str]) -> Iterator[Findin
 
 
 def at_the_cluster(settings: Settings, timeout: float, online: bool = False) -> Iterator[Finding]:
-    """Run the checks of the cluster, from the connection to the groups. Without a cluster only the clock is left."""
+    """Run the checks of the cluster, from the connection to the groups. Without one, only the clock is checked."""
     yield from cluster.bootstrap(settings)
     try:
         metadata = connect(settings, timeout)

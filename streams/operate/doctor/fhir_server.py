@@ -7,7 +7,7 @@ from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import PREFIX, Settings
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import lacks
-from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerUnavailable
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.deliveries.parked import Parked
 from fhirline.streams.operate.doctor.finding import Finding, ok, problem, several, warning
@@ -31,17 +31,17 @@ def reached(settings: Settings) -> Iterator[Finding]:
     try:
         answer = asyncio.run(_statement(settings))
         lacking = lacks(settings.fhir_server, answer.status, answer.body)
-    except ServerAway as away:
-        fix = HINTS.get(str(away), "check the URL, and that the server runs")
-        yield problem(CHECK, f"{settings.fhir_server}: no answer ({away})", fix)
+    except ServerUnavailable as error:
+        fix = HINTS.get(str(error), "check the URL, and that the server runs")
+        yield problem(CHECK, f"{settings.fhir_server}: no answer ({error})", fix)
     except ConfigurationError as error:
         yield problem(CHECK, str(error), "correct what it names (docs/delivery.md)")
     else:
         if lacking:
             fix = "allow it at the server, or nothing that needs it arrives (docs/delivery.md)"
-            yield warning(CHECK, f"{settings.fhir_server} lacks, by its own word: {several(lacking)}", fix)
+            yield warning(CHECK, f"{settings.fhir_server} lacks, by its CapabilityStatement: {several(lacking)}", fix)
         else:
-            yield ok(CHECK, f"{settings.fhir_server} answers, and has what deliver needs, by its own word")
+            yield ok(CHECK, f"{settings.fhir_server} answers, and has what deliver needs, by its CapabilityStatement")
 
 
 async def _statement(settings: Settings) -> Answer:

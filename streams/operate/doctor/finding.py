@@ -1,11 +1,11 @@
-"""The result of a check."""
+"""Results of checks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class Level(StrEnum):
-    """``warning``: works, but not well or not for long. ``problem``: something does not work."""
+    """The level of a finding: ``warning`` for what works badly or not for long, ``problem`` for what does not work."""
 
     OK = "ok"
     WARNING = "warning"
@@ -14,7 +14,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``check``: name of the check. ``text``: what was found, without secrets. ``fix``: what to do about it.
+    """A result of a check. ``check``: its name. ``text``: what was found, without secrets. ``fix``: how to fix it.
 
     ``unusable``: a setting, file or table is wrong in such a way that other commands end over it at once.
     """

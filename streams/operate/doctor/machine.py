@@ -146,7 +146,7 @@ def _unbindable(host: str, port: int) -> str | None:
 
 
 def _asked(host: str, port: int, path: str, *, parse: bool = True) -> tuple[int, object]:
-    """Return status and content; (0, None) where the answer is not HTTP, or not JSON."""
+    """Request a path. Return status and content; (0, None) where the answer is not HTTP, or not JSON."""
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}{path}"
     try:
         with _DIRECT.open(url, timeout=SECONDS) as answer:
@@ -162,7 +162,7 @@ def _asked(host: str, port: int, path: str, *, parse: bool = True) -> tuple[int,
 
 
 _DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Never uses a proxy for this machine."""
+"""Opens URLs of this machine, without a proxy."""
 
 
 def _existing(folder: Path) -> Path:

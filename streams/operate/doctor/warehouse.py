@@ -11,7 +11,7 @@ from fhirline.streams.tables import schema
 from fhirline.streams.tables.catalog import Catalog, load_catalog
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.positions import complete_at, topic_ids
-from fhirline.streams.tables.store import Store, StoreAway
+from fhirline.streams.tables.store import Store, StoreUnavailable
 from fhirline.streams.tables.topics import Topics, made_anew, read_topics, require_same_topics
 
 CHECK = "sql tables"
@@ -27,12 +27,12 @@ def database(settings: Settings) -> Iterator[Finding]:
         return
     try:
         catalog, store = load_catalog(settings), open_store(settings, read_only=True)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         yield problem(CHECK, str(error), fix)
         return
     try:
         yield from _tables(store, catalog, read_topics(settings))
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         yield problem(CHECK, str(error), fix)
     finally:
         store.close()
@@ -70,7 +70,7 @@ def _lakehouse(settings: Settings, fix: str) -> Iterator[Finding]:
         renewed = [name for name, lake in found.items() if lake is None or not lake.is_current]
         gone = sorted({*house.names()} - found.keys())
         yield from _judged(house.name, house.schema, catalog, renewed, gone, house.complete_at())
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         yield problem(CHECK, str(error), fix)
 
 

@@ -7,7 +7,7 @@ from fhirline.streams.step3_restore.erasure_list import Compartment
 
 
 def aliases_of(envelope: Envelope) -> list[Compartment]:
-    """Return the other keys of the patient's events: those of events that do not name the patient."""
+    """Return the keys, by a survey or a file, of other events of the patient, which do not name the patient."""
     vendor, tenant, body = envelope.vendor, envelope.tenant, envelope.body
     if vendor == "infermedica" and (survey := SurveyFinished.model_validate(body).survey):
         return [Compartment.of(vendor, tenant, "survey", survey[1])]

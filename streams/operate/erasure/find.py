@@ -151,9 +151,10 @@ class Finder:
             partitions = {*partitions, *self._raw_partitions()}
 
     def _indexes(self, of_keys: bool = False) -> set[bytes]:
-        """Return the keys that the patient's encrypted events have as they are stored.
+        """Return the stored keys of the patient's encrypted events.
 
-        ``of_keys``: only those that follow from a key that is known. In a later run others have none any more.
+        ``of_keys``: only those that follow from a known key. After an erasure nobody can read the keys behind the
+        others.
         """
         if (secrets := encryption(self._settings)) is None:
             return set()

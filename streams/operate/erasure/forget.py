@@ -32,7 +32,7 @@ from fhirline.streams.kafka.reader import Progress, Scanner
 from fhirline.streams.kafka.records import ProducerRecord
 from fhirline.streams.operate.erasure.find import Finder
 from fhirline.streams.operate.erasure.found import Found
-from fhirline.streams.operate.erasure.keys import ErasedKeys, Place
+from fhirline.streams.operate.erasure.keys import ErasedKeys, KeyLocation
 from fhirline.streams.operate.erasure.records import ErasureRecords
 from fhirline.streams.operate.erasure.report import Report, remaining, retention_of
 from fhirline.streams.operate.erasure.server import at_server
@@ -96,8 +96,8 @@ class Erasure:
 
     def find(self, earlier: Found | None = None) -> Found:
         """Find everything of the patient. ``earlier``: what was found while the events could be read."""
-        place = self._own_place() if self._keys else None
-        marked = {*self._keys.places(place)} - {place} if self._keys and place else ()
+        location = self._own_location() if self._keys else None
+        marked = {*self._keys.locations(location)} - {location} if self._keys and location else ()
         return Finder(self._settings, self._scanner, self._normalize, self.patient, earlier, marked).find()
 
     def erase(self, found: Found, settle: float | None = None, show: Callable[[str], None] = lambda _: None) -> Report:
@@ -146,19 +146,19 @@ class Erasure:
     def _destroy_keys(self, keys: ErasedKeys, found: Found, report: Report) -> None:
         """Destroy the data keys of every key that the patient's events have. Only after everything else is done.
 
-        What is found of a patient is found by reading the events, which nobody can afterwards.
+        Everything else of a patient is found by reading the events, and nobody can read them afterwards.
         """
         at = now().text
-        places = self._places(found)
-        keys.mark(places, self._own_place(), at)
-        _, report.data_keys = keys.destroy(at, places)
-        wrapped_by, held = keys.wrapped_by(places), self._secrets.keks.keys() if self._secrets else set()
+        locations = self._key_locations(found)
+        keys.mark(locations, self._own_location(), at)
+        _, report.data_keys = keys.destroy(at, locations)
+        wrapped_by, held = keys.wrapped_by(locations), self._secrets.keks.keys() if self._secrets else set()
         report.data_keys_wrapped_by = sorted(wrapped_by & held)
         report.key_encryption_keys_gone = sorted(wrapped_by - held)
         self._scanner.close()
         self._scanner = Scanner(self._settings, self._progress)  # the other one still has the keys
 
-    def _places(self, found: Found) -> list[Place]:
+    def _key_locations(self, found: Found) -> list[KeyLocation]:
         """Return where the data keys of the patient's events are."""
         assert self._secrets is not None
         count = self._settings.partitions
@@ -166,33 +166,33 @@ class Erasure:
         named = {(number, self._secrets.index(f"{self.patient.vendor}|{key}")) for key, number in raw_keys}
         return sorted(named | found.sealed)
 
-    def _own_place(self) -> Place:
-        return self._places(Found({self.patient.raw_key: self.patient}))[0]
+    def _own_location(self) -> KeyLocation:
+        return self._key_locations(Found({self.patient.raw_key: self.patient}))[0]
 
     def count_keys(self, found: Found) -> int | None:
         """Count the patient's data keys that are not destroyed yet; None without encryption."""
         if self._keys is None:
             return None
-        return self._keys.count(self._places(found))
+        return self._keys.count(self._key_locations(found))
 
     def in_use_until(self) -> datetime | None:
         """Return when no gateway may use a destroyed data key of the patient any more; None where none does."""
         if self._keys is None:
             return None
-        return self._keys.in_use_until(self._keys.places(self._own_place()))
+        return self._keys.in_use_until(self._keys.locations(self._own_location()))
 
     def lift(self, found: Found) -> int:
         """Delete the blocks, so that later events are mapped again. Return how many blocks there were.
 
-        Data keys that are made from now on are used again before the block is gone: otherwise an event in between would
-        be passed over. The block of the patient's own key goes last: another run of one that was killed needs it.
+        The markers of the data keys are removed before the blocks: an event that arrives in between would be passed
+        over otherwise. The block of the patient's own key is removed last, because the run after a killed one needs it.
 
         Blocks and markers of other keys name the patient's own, so they are found without the events, which cannot be
         read any more. Raises DestroyedMeanwhile.
         """
         if self._keys:
-            place = self._own_place()
-            self._keys.let_in({*self._keys.places(place), *self._places(found)}, place)
+            location = self._own_location()
+            self._keys.let_in({*self._keys.locations(location), *self._key_locations(found)}, location)
         self._erasures.refresh()
         known = self._erasures.erasure_list
         of_found = (

@@ -10,10 +10,10 @@ Three steps, each durable before the next:
 
 A run that was killed is finished by the next one, which goes through every patient with the first marker.
 
-Between its reading and its writing a patient may be let in again, and a gateway use a data key that was made meanwhile.
-So both look again after what they have written, and one of them sees the other, as all lies in one partition: `destroy`
-withdraws the second marker where the first one is gone, and `let_in` writes the first one again where a data key was
-destroyed.
+`let_in`, which ends an erasure, may run beside `destroy`, and a gateway may meanwhile use a new data key of the
+patient. So each of the two reads the partition again after it has written. All markers of a key are in one partition,
+so one of the two sees what the other wrote: `destroy` withdraws the second marker where the first one is gone, and
+`let_in` writes the first one again where a data key was destroyed.
 """
 
 import re
@@ -33,14 +33,14 @@ from fhirline.topics.declared import KEYS
 Publish = Callable[[list[ProducerRecord]], None]
 """Writes records, and returns when they are durable."""
 
-Place = tuple[int, str]
-"""A partition of ``normalizer.keys`` and an index."""
+KeyLocation = tuple[int, str]
+"""The location of data keys: a partition of ``normalizer.keys``, and an index, which is a keyed hash of a raw key."""
 
 CLOCKS_DIFFER = timedelta(minutes=5)
 """Largest difference between the clocks of two machines. No command has written a marker with a later time."""
 
 _OF_ANOTHER = re.compile(r"(.*) ([0-9a-f]{64})")
-"""A first marker that is not under the patient's own index: the time, and the own index."""
+"""The value of a first marker under another index than the patient's own: the time, and the own index."""
 
 
 class DestroyedMeanwhile(ConfigurationError):
@@ -62,36 +62,36 @@ class ErasedKeys:
         self._ring = ring
         self._publish = publish
 
-    def places(self, own: Place) -> list[Place]:
-        """Return where a patient has the first marker. ``own``: the patient's own index, which is always returned."""
+    def locations(self, own: KeyLocation) -> list[KeyLocation]:
+        """Return the locations of a patient's first markers, and ``own``, the location of the patient's own index."""
         found = {own}
         for number, keys in self._ring.each(range(self._settings.partitions)):
             found |= {(number, index) for index, marker in keys.erased.items() if _own_index(marker) == own[1]}
         return sorted(found)
 
-    def count(self, places: Iterable[Place]) -> int:
-        """Count the data keys of these places that have a value and no marker."""
-        wanted = _by_partition(places)
+    def count(self, locations: Iterable[KeyLocation]) -> int:
+        """Count the data keys at these locations that have a value and no marker."""
+        wanted = _by_partition(locations)
         return sum(
             name.partition("/")[0] in wanted[number] and name not in keys.destroyed
             for number, keys in self._ring.each(wanted)
             for name in keys.wrapped
         )
 
-    def mark(self, places: Collection[Place], own: Place, at: str) -> None:
-        """Write the first marker of each place, of ``own`` last. One that is there keeps its time."""
-        others = {place for place in places if place != own}
+    def mark(self, locations: Collection[KeyLocation], own: KeyLocation, at: str) -> None:
+        """Write the first marker at each location, at ``own`` last. A marker that exists keeps its time."""
+        others = {location for location in locations if location != own}
         for step, marker in ((others, f"{at} {own[1]}"), ({own}, at)):
             wanted = _by_partition(step)
             for number, keys in self._ring.each(wanted):
                 missing = sorted(wanted[number] - keys.erased.keys())
                 self._publish([_record(number, f"{index}/{ERASED}", marker.encode()) for index in missing])
 
-    def destroy(self, at: str, own: Collection[Place] = ()) -> tuple[int, int]:
+    def destroy(self, at: str, own: Collection[KeyLocation] = ()) -> tuple[int, int]:
         """Destroy every data key of a patient with the first marker.
 
-        Return how many there were, and how many of them in the places of ``own``. Raises LetInMeanwhile where one of
-        these has no first marker any more; everything else is done then.
+        Return how many data keys there were, and how many of them at the locations ``own``. Raises LetInMeanwhile where
+        one of these locations has no first marker any more, after everything else is done.
         """
         count = count_own = 0
         let_in = False
@@ -106,7 +106,7 @@ class ErasedKeys:
         return count, count_own
 
     def destroy_in(self, number: int, keys: PartitionKeys, at: str) -> list[str]:
-        """Destroy those of one partition, which has been read. Return their names."""
+        """Destroy the data keys of one partition, which has been read. Return their names."""
         done = [name for name in keys.wrapped if name in keys.destroyed]
         new = [name for name in keys.wrapped if name not in keys.destroyed and name.partition("/")[0] in keys.erased]
         if new:
@@ -119,12 +119,12 @@ class ErasedKeys:
         self._publish([_record(number, name, None) for name in gone])
         return gone
 
-    def wrapped_by(self, places: Iterable[Place]) -> set[str]:
-        """Return the ids of all key-encryption keys that unwrap a data key of these places.
+    def wrapped_by(self, locations: Iterable[KeyLocation]) -> set[str]:
+        """Return the ids of all key-encryption keys that unwrap a data key at these locations.
 
         They unwrap every value that the log still has, also one that was replaced when it was wrapped anew.
         """
-        wanted = {(number, index.encode()) for number, index in places}
+        wanted = {(number, index.encode()) for number, index in locations}
         found = set()
         with LogScanner(self._settings) as scanner:
             for message in scanner.stored({TopicPartition(KEYS, number): None for number, _ in wanted}):
@@ -133,12 +133,12 @@ class ErasedKeys:
                     found.add(wrapped_by(value))
         return found - {""}
 
-    def let_in(self, places: Collection[Place], own: Place) -> None:
-        """Remove the first marker of places, of ``own`` last: data keys that are made from now on are used again.
+    def let_in(self, locations: Collection[KeyLocation], own: KeyLocation) -> None:
+        """Remove the first markers at locations, at ``own`` last, so that new data keys of the patient are used.
 
         Raises DestroyedMeanwhile where a data key was destroyed between reading and writing.
         """
-        for step in ({place for place in places if place != own}, {own}):
+        for step in ({location for location in locations if location != own}, {own}):
             wanted = _by_partition(step)
             for number, keys in self._ring.each(wanted):
                 marked = {index: keys.erased[index] for index in sorted(wanted[number] & keys.erased.keys())}
@@ -153,9 +153,9 @@ class ErasedKeys:
                         "another `forget`): nothing was lifted; run this again when a gateway cannot use it any more"
                     )
 
-    def in_use_until(self, places: Iterable[Place]) -> datetime | None:
-        """Return when no gateway uses a destroyed key of these places any more; None where that is over."""
-        wanted = _by_partition(places)
+    def in_use_until(self, locations: Iterable[KeyLocation]) -> datetime | None:
+        """Return when no gateway uses a destroyed key at these locations any more; None where that is over."""
+        wanted = _by_partition(locations)
         moments: list[datetime] = []
         odd: set[tuple[int, bytes]] = set()
         latest = datetime.now(UTC) + CLOCKS_DIFFER
@@ -177,7 +177,7 @@ class ErasedKeys:
         return until if until > datetime.now(UTC) else None
 
     def _written(self, markers: Collection[tuple[int, bytes]]) -> list[datetime]:
-        """Return when markers were written, by Kafka's timestamps: their values are no times, or times to come."""
+        """Return when markers were written, by Kafka's timestamps. Their values are no times, or are in the future."""
         found: dict[tuple[int, bytes], int] = {}
         with LogScanner(self._settings) as scanner:
             for message in scanner.stored({TopicPartition(KEYS, number): None for number, _ in markers}):
@@ -187,21 +187,21 @@ class ErasedKeys:
         return [datetime.fromtimestamp(min(at / 1000, now.timestamp()), UTC) for at in found.values()]
 
 
-def _by_partition(places: Iterable[Place]) -> dict[int, set[str]]:
-    """Return the indexes of each partition; of any other one an empty set."""
+def _by_partition(locations: Iterable[KeyLocation]) -> dict[int, set[str]]:
+    """Group indexes by partition. Any other partition has an empty set."""
     found: dict[int, set[str]] = defaultdict(set)
-    for number, index in places:
+    for number, index in locations:
         found[number].add(index)
     return found
 
 
 def _destroyed(keys: PartitionKeys, indexes: Collection[str]) -> dict[str, str]:
-    """Return the destroyed data keys of these indexes, and when they were."""
+    """Return the destroyed data keys under these indexes, each with the value of its marker."""
     return {name: at for name, at in keys.destroyed.items() if name.partition("/")[0] in indexes}
 
 
 def _own_index(marker: str) -> str | None:
-    """Return the patient's own index from a first marker of another one; None of the own one's."""
+    """Read the patient's own index from a first marker under another index; None from the marker under the own one."""
     found = _OF_ANOTHER.fullmatch(marker)
     return found[2] if found else None
 

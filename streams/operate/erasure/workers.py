@@ -1,7 +1,7 @@
 """Running workers, enrichments and deliveries that do not have the erasure key.
 
-They map, or deliver, what is erased patients' until they read the first block. Then they end, and cannot start again
-without the key.
+Such a process maps or delivers events of erased patients until it reads the first block. Then it ends, and cannot start
+again without the key.
 """
 
 from collections.abc import Iterator

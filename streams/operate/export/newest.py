@@ -15,8 +15,8 @@ from fhirline.streams.kafka.records import TopicPartition
 def newest(scanner: Scanner, partition: TopicPartition) -> Iterator[Message]:
     """Yield one record of each key: the newest of the first reading, or a later one.
 
-    A record that was the newest may be superseded, and compacted away, before it is read again. Then the later one,
-    which stands behind it, is yielded in another reading.
+    A record that was the newest may be superseded, and compacted away, before it is read again. Then another reading
+    yields the later one.
     """
     sought = {message.key(): message.offset() for message in scanner.read({partition: None})}
     while sought:

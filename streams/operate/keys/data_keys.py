@@ -50,7 +50,7 @@ class Counts:
         return found
 
     def wrong(self, secrets: EncryptionSecrets) -> list[str]:
-        """Return those of them that are among the secrets, with a wrong value."""
+        """Return the ids of the key-encryption keys that are among the secrets with a wrong value."""
         return [id for id in self.not_opened(secrets) if id in secrets.keks]
 
 

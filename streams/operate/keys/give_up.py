@@ -1,8 +1,8 @@
 """Giving up data keys that are lost permanently, so that the records that they encrypt are passed over.
 
 A process that meets a record whose data key is neither in ``normalizer.keys`` nor marked there as destroyed ends
-without committing: the key may be restored. Once nobody can, the marker ``<index>/<number>/destroyed`` says so. It
-cannot be told from that of an erased patient.
+without committing: the key may be restored. Once nobody can, the marker ``<index>/<number>/destroyed`` says so. The
+marker of an erased patient's data key is the same.
 """
 
 import re
@@ -76,11 +76,11 @@ class Consequences:
 
 def name_at(settings: Settings, position: RecordPosition) -> str:
     """Return the name of the data key that the record at a position is encrypted with. Raises ConfigurationError."""
-    place = position.topic_partition
+    partition = position.topic_partition
     with LogScanner(settings) as scanner:
-        if place.partition not in scanner.partitions(place.topic) or scanner.end_before(position) is not None:
+        if partition.partition not in scanner.partitions(partition.topic) or scanner.end_before(position) is not None:
             raise ConfigurationError(f"{position}: there is no such record")
-        for message in scanner.stored({place: position.offset}, {place: position.offset + 1}):
+        for message in scanner.stored({partition: position.offset}, {partition: position.offset + 1}):
             number = header(headers_of(message), KEY_ID)
             if message.offset() == position.offset and number is not None:
                 name = f"{(message.key() or b'')[:INDEX_DIGITS].decode('utf-8', 'replace')}/{number}"
@@ -95,7 +95,7 @@ def name_at(settings: Settings, position: RecordPosition) -> str:
 def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: str) -> Lost:
     """Return a data key that is lost, with its partition, which follows from its number.
 
-    One that was made with another index secret is lost, too: it lies in a partition, and nobody here can use it.
+    A data key that was made with another index secret is lost, too: nobody can use it with the secrets of today.
 
     Raises NotLost, and ConfigurationError where it is no data key of this deployment.
     """
@@ -105,17 +105,19 @@ def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: s
             "INDEX/NUMBER: 64 hex digits, / and 32 hex digits: the key of the event's record, and its header key-id"
         )
     index, number = found.groups()
-    places = [place for place in range(settings.partitions) if secrets.numbered(index, place, number)]
-    ours = bool(places)
-    places = places or [place for place, keys in ring.each(range(settings.partitions)) if name in keys.wrapped]
-    if not places:
+    partitions = [partition for partition in range(settings.partitions) if secrets.numbered(index, partition, number)]
+    ours = bool(partitions)
+    partitions = partitions or [
+        partition for partition, keys in ring.each(range(settings.partitions)) if name in keys.wrapped
+    ]
+    if not partitions:
         raise ConfigurationError(
             "INDEX/NUMBER: no process with these secrets has made this data key: compare index secret and "
             "FHIRLINE_PARTITIONS"
         )
-    place = places[0]
-    ring.read_on([place])
-    keys = ring.partition(place)
+    partition = partitions[0]
+    ring.read_on([partition])
+    keys = ring.partition(partition)
     if keys.unusable(index, name):
         at = keys.destroyed.get(name) or keys.erased.get(index, "")
         since = at.partition(" ")[0]
@@ -126,21 +128,21 @@ def named(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, name: s
         except WrappingKeyMissing:
             pass
         else:
-            raise NotLost(f"data key {number}: is in {KEYS}/{place} and can be unwrapped: it is not lost")
-    return {name: place}
+            raise NotLost(f"data key {number}: is in {KEYS}/{partition} and can be unwrapped: it is not lost")
+    return {name: partition}
 
 
 def wrapped_with(settings: Settings, secrets: EncryptionSecrets, ring: KeyRing, kek: str) -> Lost:
     """Return all living data keys that a lost key-encryption key wraps. Raises NotLost where it opens one of them."""
     found: Lost = {}
-    for place, keys in ring.each(range(settings.partitions)):
+    for partition, keys in ring.each(range(settings.partitions)):
         for name, wrapped in keys.wrapped.items():
             if wrapped_by(wrapped) != kek or keys.unusable(name.partition("/")[0], name):
                 continue
             try:
                 secrets.unwrap(name, wrapped)
             except WrappingKeyMissing:
-                found[name] = place
+                found[name] = partition
             else:
                 raise NotLost(f"--kek {kek}: is among the secrets and opens data keys: it is not lost")
     if not found:
@@ -181,4 +183,6 @@ def give_up(settings: Settings, lost: Lost, at: str) -> None:
 
 def markers(lost: Lost, at: str) -> list[ProducerRecord]:
     """Make the records that mark data keys as destroyed, each in its own partition."""
-    return [ProducerRecord(KEYS, f"{name}/{DESTROYED}".encode(), at.encode(), place) for name, place in lost.items()]
+    return [
+        ProducerRecord(KEYS, f"{name}/{DESTROYED}".encode(), at.encode(), partition) for name, partition in lost.items()
+    ]

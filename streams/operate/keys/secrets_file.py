@@ -23,7 +23,7 @@ _ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
 
 
 def new_id(taken: Collection[str] = ()) -> str:
-    """Return the id that a key-encryption key made now gets: the month, with a letter from the second one on.
+    """Return the id of a new key-encryption key: the month, with a letter from the second one of the month on.
 
     Raises ConfigurationError where all of the month are taken.
 
@@ -154,7 +154,7 @@ def _checked(id: str) -> str:
 
 @contextmanager
 def _changing(path: Path) -> Iterator[Path]:
-    """Let nobody else change the file meanwhile: of two that had read it, the second would remove the first one's key.
+    """Keep other processes from changing the file. Of two that have read it, the second would remove the first's key.
 
     The folder is locked, since the file is replaced. Yields the file that a link leads to. Raises ConfigurationError,
     also for an OSError while the lock is held.

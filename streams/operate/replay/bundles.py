@@ -14,7 +14,7 @@ from fhirline.topics.declared import BUNDLE
 def send(job: Job) -> int:
     """Send a job's Bundles, as a task of a mapping process. Return how many are larger than Kafka takes.
 
-    Sending them again sends the same. Ends early where the run is stopped.
+    A second call sends the same. Ends early where the run is stopped.
     """
     process = this_process()
     return 0 if process.stopped() else messages.send(process, job, BUNDLE, process.remapper.final_state(job))

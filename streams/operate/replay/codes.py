@@ -73,9 +73,9 @@ def _items(value: Any) -> list[Any]:
 
 
 def _of_one_system(was: list[Any], now: list[Any]) -> Iterator[tuple[Any, Any]]:
-    """Pair the Codings of two lists that differ: where each has one of a system, or one at all, it became the other.
+    """Pair the Codings of two lists. One became the other where each list has one of its system, or one in all.
 
-    Several of a system, such as the flags among a resource's tags, came and went for themselves.
+    Several of one system, such as the flags among a resource's tags, are added and removed one by one.
     """
     if len(was) == len(now) == 1:
         yield was[0], now[0]

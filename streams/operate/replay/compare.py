@@ -110,7 +110,8 @@ class Comparison:
         """Return the records to publish, one per key. ``everything``: also those that are the same.
 
         If several partitions make a new key, the record of the greatest version is chosen. A record whose value was not
-        stored, because the topic had the same then, is none: whoever has written another one since knew more events.
+        stored, because the topic had the same then, is no candidate: whoever has written another one since knew more
+        events.
         """
         wanted = DIFFERING | {Kind.SAME} if everything else DIFFERING
         patientless: dict[tuple[str, int], tuple[int, str, Kind, str]] = {}

@@ -10,6 +10,7 @@ contains patient data; only the run folder's owner can read it.
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 import orjson
@@ -29,6 +30,7 @@ CREATE TABLE IF NOT EXISTS contributions (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS state_entries (key BLOB PRIMARY KEY, value BLOB, live INT) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS mapped (offset INTEGER PRIMARY KEY, live INT);
+CREATE TABLE IF NOT EXISTS erased (offset INTEGER PRIMARY KEY, live INT);
 CREATE TABLE IF NOT EXISTS failed (offset INTEGER PRIMARY KEY, code TEXT, event_key TEXT, live INT);
 CREATE TABLE IF NOT EXISTS progress (id INTEGER PRIMARY KEY CHECK (id = 0), next INT);
 """
@@ -56,6 +58,9 @@ class RemappedRecord:
         return ProducerRecord(topic, self.key.encode(), self.value, self.partition, unpacked(self.headers or b"[]"))
 
 
+_COLUMNS = attrgetter("key", "partition", "version", "raw_offset", "own", "constant", "digest", "value", "headers")
+
+
 def packed(headers: Headers) -> bytes:
     """Write headers as JSON."""
     return orjson.dumps([(name, value.decode()) for name, value in headers])
@@ -70,14 +75,15 @@ def unpacked(headers: bytes) -> Headers:
 class Batch:
     """The last values that a batch of raw events has made.
 
-    ``records``: by key and partition. ``contributions`` to Practitioners: by key. ``mapped``: raw offsets. ``failed``:
-    raw offset, error code, event key.
+    ``records``: by key and partition. ``contributions`` to Practitioners: by key. ``mapped``: raw offsets. ``erased``:
+    those of them whose patients are erased, of which nothing is made. ``failed``: raw offset, error code, event key.
     """
 
     records: dict[tuple[str, int], RemappedRecord] = field(default_factory=dict)
     contributions: dict[bytes, ProducerRecord] = field(default_factory=dict)
     state_entries: dict[bytes, bytes] = field(default_factory=dict)
     mapped: list[int] = field(default_factory=list)
+    erased: list[int] = field(default_factory=list)
     failed: list[tuple[int, str, str]] = field(default_factory=list)
 
 
@@ -111,14 +117,11 @@ class Journal:
         with self._database as database:
             database.executemany(
                 "INSERT OR REPLACE INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    (r.key, r.partition, r.version, r.raw_offset, r.own, r.constant, r.digest, r.value, r.headers)
-                    for r in batch.records.values()
-                ),
+                map(_COLUMNS, batch.records.values()),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO contributions VALUES (?, ?, ?, ?)",
-                ((r.key, r.partition, r.value, packed(r.headers)) for r in batch.contributions.values()),
+                ((item.key, item.partition, item.value, packed(item.headers)) for item in batch.contributions.values()),
             )
             database.executemany(
                 "INSERT OR REPLACE INTO state_entries VALUES (?, ?, ?)",
@@ -128,6 +131,9 @@ class Journal:
             database.executemany("DELETE FROM state_entries WHERE key = ?", deleted)
             database.executemany(
                 "INSERT OR REPLACE INTO mapped VALUES (?, ?)", ((offset, live) for offset in batch.mapped)
+            )
+            database.executemany(
+                "INSERT OR REPLACE INTO erased VALUES (?, ?)", ((offset, live) for offset in batch.erased)
             )
             database.executemany("DELETE FROM failed WHERE offset = ?", ((offset,) for offset in batch.mapped))
             database.executemany(
@@ -181,7 +187,7 @@ class Journal:
         return frozenset(key for (key,) in self._database.execute("SELECT event_key FROM failed"))
 
     def count_of(self, keys: Collection[str], owners: Collection[str], offsets: Collection[int]) -> tuple[int, int]:
-        """Count what it holds of one patient: resources that have a value, and state entries.
+        """Count the entries of one patient: resources that have a value, and state entries.
 
         ``keys`` of resources; ``owners``: raw keys, with which a state entry's key begins; ``offsets`` of raw records.
         """
@@ -201,8 +207,13 @@ class Journal:
 
     @property
     def events(self) -> int:
-        """The number of the range's raw records that were mapped."""
-        return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0])
+        """The number of the range's raw records that were mapped, without those of erased patients."""
+        return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0]) - self.erased
+
+    @property
+    def erased(self) -> int:
+        """The number of the range's raw records that were passed over because their patients are erased."""
+        return int(self._database.execute("SELECT COUNT(*) FROM erased WHERE live = 0").fetchone()[0])
 
 
 def _record(row: Iterable[object]) -> RemappedRecord:

@@ -24,7 +24,7 @@ class KeptReport:
     """The findings of a run. ``compared``: the time of the comparison, RFC 3339.
 
     ``events``: the number of mapped events. ``failed``: the number of failed events by error code. ``tables_now``: the
-    version of the tables that the run mapped with.
+    version of the tables that the run mapped with. ``erased``: the number of events of erased patients, passed over.
     """
 
     compared: str
@@ -32,6 +32,7 @@ class KeptReport:
     failed: Mapping[str, int]
     tables_now: str
     report: Report
+    erased: int = 0
 
     def save(self, folder: Path) -> None:
         """Write the report, with mode 0600. An earlier one is replaced at once. Raises OSError."""
@@ -40,6 +41,7 @@ class KeptReport:
             "compared": self.compared,
             "events": self.events,
             "failed": dict(self.failed),
+            "erased": self.erased,
             "tables_now": self.tables_now,
             "types": tallies,
         }
@@ -55,8 +57,8 @@ class KeptReport:
             document = orjson.loads((folder / FILE).read_bytes())
             types = {str(name): _tally(stored) for name, stored in document["types"].items()}
             failed = {str(code): int(count) for code, count in document["failed"].items()}
-            told = (str(document["compared"]), int(document["events"]), failed, str(document["tables_now"]))
-            return cls(*told, Report(types))
+            counts = (str(document["compared"]), int(document["events"]), failed, str(document["tables_now"]))
+            return cls(*counts, Report(types), int(document.get("erased", 0)))
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -1,4 +1,4 @@
-"""Sending what a range's events say of themselves once more: their Bundles, or their OperationOutcomes.
+"""Sending the messages about a range's events once more: their Bundles, or their OperationOutcomes.
 
 For a patient who is erased while this runs, nothing may be written after `forget` has searched for the last time. So
 events are sent in batches as small as a worker's, and the erasure list is read before a batch is mapped and again

@@ -68,7 +68,7 @@ def offset_ranges(settings: Settings, selection: Selection) -> tuple[OffsetRange
         for message in scanner.stored({item: max(bounds.begins[item], ends[item] - 1) for item in vendors}):
             position = position_of(message)
             ends[position.topic_partition] = max(ends[position.topic_partition], position.offset + 1)
-        copied = read_ranges(scanner, [place for place in vendors if bounds.begins[place]])
+        copied = read_ranges(scanner, [partition for partition in vendors if bounds.begins[partition]])
         letters = open_letters(settings, selection.vendors) if selection.dead_letters else None
     found = []
     for partition, vendor in vendors.items():

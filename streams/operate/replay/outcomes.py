@@ -1,6 +1,6 @@
 """``--outcomes``: write the OperationOutcomes of all events again, for tables that count the flags of events.
 
-An OperationOutcome is what the mapping says of one event over the state of that moment (mapping.md §5.2), and is not
+An OperationOutcome reports on one event over the state of the moment of its mapping (mapping.md §5.2), and is not
 compared. So they are made in a pass of their own, in the order of the events, over state that begins as it did then:
 empty. That is why all events of a partition have to be selected.
 
@@ -37,16 +37,16 @@ Ends = Mapping[TopicPartition, int]
 def send(job: Job) -> int:
     """Send a job's OperationOutcomes, as a task of a mapping process. Return how many are larger than Kafka takes.
 
-    Sending them again sends the same. Ends early where the run is stopped.
+    A second call sends the same. Ends early where the run is stopped.
     """
     process = this_process()
     return 0 if process.stopped() else messages.send(process, job, OUTCOME, process.remapper.base(job))
 
 
 def ends(settings: Settings) -> Ends:
-    """Return where the topic's partitions end: what is behind it has been written since."""
+    """Return the ends of the topic's partitions. The records behind them were written later."""
     with LogScanner(settings) as scanner:
-        return {place: scanner.end(*place) for place in scanner.topic_partitions([OUTCOME])}
+        return {partition: scanner.end(*partition) for partition in scanner.topic_partitions([OUTCOME])}
 
 
 def settle(settings: Settings, ranges: Sequence[OffsetRange], before: Ends, failed: Collection[str]) -> int:
@@ -58,9 +58,9 @@ def settle(settings: Settings, ranges: Sequence[OffsetRange], before: Ends, fail
     of_partition = {item.topic_partition: item for item in ranges}
     publisher, too_large = RecordPublisher(settings), 0
     with LogScanner(settings) as scanner:
-        for place, end in before.items():
-            settling = Settling(place, end, of_partition, failed)
-            for message in scanner.stored({place: None}):
+        for partition, end in before.items():
+            settling = Settling(partition, end, of_partition, failed)
+            for message in scanner.stored({partition: None}):
                 settling.take(from_confluent(message))
             records = settling.records()
             while records:
@@ -78,9 +78,9 @@ class Settling:
     """The outcomes of a range's events on one partition of the topic, and the records that have to be written to it."""
 
     def __init__(
-        self, place: TopicPartition, end: int, ranges: Mapping[TopicPartition, OffsetRange], failed: Collection[str]
+        self, partition: TopicPartition, end: int, ranges: Mapping[TopicPartition, OffsetRange], failed: Collection[str]
     ) -> None:
-        self._place = place
+        self._partition = partition
         self._end = end
         self._ranges = ranges
         self._failed = failed
@@ -113,20 +113,20 @@ class Settling:
         made = []
         for key, offset in self._newest.items():
             if offset < self._end:
-                made.append(ProducerRecord(OUTCOME, key, None, self._place.partition))
+                made.append(ProducerRecord(OUTCOME, key, None, self._partition.partition))
             elif (covered := self._later.get(key)) is not None:
-                made.append(ProducerRecord(OUTCOME, key, covered.value, self._place.partition, covered.headers))
+                made.append(ProducerRecord(OUTCOME, key, covered.value, self._partition.partition, covered.headers))
         return made
 
     def covered(self, scanner: LogScanner, ours: Mapping[bytes, int]) -> list[ProducerRecord]:
         """Return what others have written since the last reading, and ours have covered. ``ours``: key → offset."""
         found: dict[bytes, ProducerRecord] = {}
-        for message in scanner.stored({self._place: self._position}):
+        for message in scanner.stored({self._partition: self._position}):
             record = from_confluent(message)
             self._position = record.offset + 1
             if record.key is not None and record.offset < ours.get(record.key, -1):
                 found[record.key] = ProducerRecord(
-                    OUTCOME, record.key, record.value, self._place.partition, record.headers
+                    OUTCOME, record.key, record.value, self._partition.partition, record.headers
                 )
         return [*found.values()]
 

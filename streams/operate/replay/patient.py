@@ -36,7 +36,7 @@ class PatientRecords:
 class HeldByRun:
     """Counts of what one run holds of a patient. ``run`` is empty where the folder of runs cannot be read.
 
-    ``unknown``: why it cannot be told what it holds, else empty.
+    ``unknown``: why it is unknown what the run holds, else empty.
     """
 
     run: str

@@ -62,7 +62,7 @@ class Practitioners:
     def fold(self) -> None:
         """Read the topic, replace what the range contributes, and fold the Practitioners that the range names.
 
-        As of a time the topic plays no part: it has what later events contribute.
+        A run as of a time does not read the topic, which has what later events contribute.
         """
         as_of = any(job.selection.as_of for job in self._jobs.values())
         present = {} if as_of else self._on_topic()

@@ -53,7 +53,7 @@ _CANONICAL = canonical_topic("")
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One raw partition to map. ``live``: map the live events after the range instead, since the replay began."""
+    """One raw partition to map. ``live``: map instead the live events, which came after the replay began."""
 
     offset_range: OffsetRange
     selection: Selection
@@ -164,6 +164,8 @@ class Remapper:
                 continue
             mapped, state_records = self.map(raw, job, state)
             batch.mapped.append(raw.offset)
+            if mapped.erased:
+                batch.erased.append(raw.offset)
             batch.state_entries.update((record.key, record.value or b"") for record in state_records)
             if mapped.error:
                 batch.failed.append((raw.offset, mapped.error, _event_key(mapped)))

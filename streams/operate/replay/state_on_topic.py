@@ -71,7 +71,7 @@ class StateOnTopic:
         return found
 
     def _apply(self, message: Message, opener: Opener) -> tuple[bytes, bytes | None]:
-        """Take in a message. Returns its plain key and value."""
+        """Apply a message. Return its plain key and value."""
         self.position = (message.offset() or 0) + 1
         record = from_confluent(message)
         stored, key, value = record.key or b"", record.key or b"", record.value
@@ -94,7 +94,7 @@ class StateOnTopic:
         return key, value
 
     def _pass_over(self, stored: bytes) -> tuple[bytes, None]:
-        """Pass a record over, as a restore does. It covers what has lain under its key: that is written again."""
+        """Pass a record over, as a restore does. An entry that it covers has no value here, and is written again."""
         key = self._plain.get(stored, stored)
         self.values.pop(key, None)
         return key, None

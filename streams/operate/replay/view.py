@@ -1,7 +1,7 @@
 """The final report of a run: rows and lines for people, without patient data."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from fhirline.streams.observe.terminal import counted
 from fhirline.streams.operate.replay.difference import Kind
@@ -57,13 +57,15 @@ def failures(journals: Iterable[Journal]) -> Mapping[str, int]:
     return failed
 
 
-def events_line(journals: Iterable[Journal], failed: Mapping[str, int]) -> str:
-    """State how many events were mapped, and how many failed."""
-    mapped = f"{counted(sum(journal.events for journal in journals), 'event')} mapped"
-    if not failed:
-        return mapped
-    counts = ", ".join(f"{count:,} x {code}" for code, count in sorted(failed.items()))
-    return f"{mapped}; failed: {counts} (their records were not changed)"
+def events_line(journals: Collection[Journal], failed: Mapping[str, int]) -> str:
+    """State how many events were mapped, how many of erased patients were passed over, and how many failed."""
+    parts = [f"{counted(sum(journal.events for journal in journals), 'event')} mapped"]
+    if erased := sum(journal.erased for journal in journals):
+        parts.append(f"{erased:,} of erased patients passed over")
+    if failed:
+        counts = ", ".join(f"{count:,} x {code}" for code, count in sorted(failed.items()))
+        parts.append(f"failed: {counts} (their records were not changed)")
+    return "; ".join(parts)
 
 
 def _changes(name: str, tally: Tally) -> Iterator[str]:

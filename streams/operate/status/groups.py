@@ -32,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """``state``: Kafka's name in lower case, or ``none`` for a group that no process has joined.
+    """A consumer group. ``state``: Kafka's name in lower case, or ``none`` for a group that no process has joined.
 
     ``assigned``: the partitions that have a member now. ``processes``: the members, one by one.
     """

@@ -40,7 +40,7 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """``at``: this machine's clock in UNIX seconds. ``seconds``: its monotonic clock, for rates.
+    """One reading. ``at``: this machine's clock in UNIX seconds. ``seconds``: its monotonic clock, for rates.
 
     ``committed``: group → partition → next offset to read. ``open_letters``: vendor → number of open dead letters, None
     where there are too many to read. ``exact``: whether end offsets are exact (not on the embedded broker).

@@ -244,18 +244,27 @@ def partitions_of(reading: Reading, topic: str, group: str, before: Reading | No
     earlier = _partitions(before, topic) if before else {}
     return [
         PartitionState(
-            *(place.partition, ends.first, ends.end, max(ends.first, committed.get(place, 0)), lag, ends.last_ms),
-            ends.end - (earlier[place].end if place in earlier else 0) if earlier else None,
+            *(
+                partition.partition,
+                ends.first,
+                ends.end,
+                max(ends.first, committed.get(partition, 0)),
+                lag,
+                ends.last_ms,
+            ),
+            ends.end - (earlier[partition].end if partition in earlier else 0) if earlier else None,
         )
-        for (place, ends), lag in sorted(zip(found.items(), _lags(found, committed), strict=True))
+        for (partition, ends), lag in sorted(zip(found.items(), _lags(found, committed), strict=True))
         if ends.end > ends.first
     ]
 
 
 def newest_of(reading: Reading, topic: str) -> RecordPosition | None:
     """Return the position of a topic's last record: of the partition with the latest timestamp."""
-    times = {place: ends.last_ms for place, ends in _partitions(reading, topic).items() if ends.last_ms is not None}
-    last = max(times, key=lambda place: times[place], default=None)
+    times = {
+        partition: ends.last_ms for partition, ends in _partitions(reading, topic).items() if ends.last_ms is not None
+    }
+    last = max(times, key=lambda partition: times[partition], default=None)
     return None if last is None else RecordPosition(*last, reading.ends[last].end - 1)
 
 
@@ -263,7 +272,7 @@ def members_of(reading: Reading, status: Status, group: str) -> list[tuple[Topic
     """Return the partitions that a group reads, and whether a process of the group has each, as `Members` counts."""
     topics = {inflow.topic for inflow in status.inflows if inflow.group == group}
     assigned = reading.groups[group].assigned
-    return [(place, place in assigned) for place in sorted(reading.ends) if place.topic in topics]
+    return [(partition, partition in assigned) for partition in sorted(reading.ends) if partition.topic in topics]
 
 
 def _lags(found: Mapping[TopicPartition, Ends], committed: Mapping[TopicPartition, int]) -> Iterator[int]:

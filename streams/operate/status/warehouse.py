@@ -12,16 +12,17 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.open_store import is_lakehouse, open_lakehouse, open_store
 from fhirline.streams.tables.positions import complete_at, read_positions
 from fhirline.streams.tables.schema import exists
-from fhirline.streams.tables.store import Store, StoreAway
+from fhirline.streams.tables.store import Store, StoreUnavailable
 from fhirline.streams.tables.topics import TOPICS
 
 
 @dataclass(frozen=True, slots=True)
 class TablesState:
-    """``lag``: records that the tables do not have yet. ``complete_at``: when they last had all, in UNIX seconds.
+    """The state of the SQL tables.
 
-    ``problem``: why the database could not be asked; empty where it was. ``positions``: the next offset that they read
-    of each partition.
+    ``lag``: records that they do not have yet. ``complete_at``: when they last had all, in UNIX seconds. ``problem``:
+    why the database could not be read; empty where it was. ``positions``: the next offset that they read of each
+    partition.
     """
 
     database: str
@@ -42,18 +43,18 @@ class TablesState:
 
 
 def read_tables(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState | None:
-    """Ask the database; None where none is set."""
+    """Read the state from the database; None where none is set."""
     if settings.tables_url is None:
         return None
     if is_lakehouse(settings):
         return _lakehouse(settings, ends)
     try:
         store = open_store(settings, read_only=True)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(settings.tables_url.partition("?")[0], problem=str(error))
     try:
         return _state(store, ends)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(store.name, problem=str(error))
     finally:
         store.close()
@@ -68,7 +69,7 @@ def _state(store: Store, ends: Mapping[TopicPartition, Ends]) -> TablesState:
 
 
 def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> TablesState:
-    """Return the state of Delta tables: as far as the one that is furthest behind."""
+    """Return the state of Delta tables, by the positions of the one that is furthest behind."""
     try:
         house, catalog = open_lakehouse(settings), load_catalog(settings)
         from fhirline.streams.tables.delta.lakehouse import least_positions
@@ -78,7 +79,7 @@ def _lakehouse(settings: Settings, ends: Mapping[TopicPartition, Ends]) -> Table
         positions = least_positions(house, catalog, ends)
         lags = [*_lags(positions, ends).values()]
         return TablesState(house.name, sum(lags), max(lags, default=0), house.complete_at(), positions=positions)
-    except (ConfigurationError, StoreAway) as error:
+    except (ConfigurationError, StoreUnavailable) as error:
         return TablesState(settings.tables_url or "", problem=str(error))
 
 
@@ -87,14 +88,14 @@ def lags_by_topic(
 ) -> list[tuple[str, int]]:
     """Return the topics that tables are made of, each with the records that the tables do not have yet."""
     found = dict.fromkeys(TOPICS, 0)
-    for place, lag in _lags(positions, ends).items():
-        found[place.topic] += lag
+    for partition, lag in _lags(positions, ends).items():
+        found[partition.topic] += lag
     return [*found.items()]
 
 
 def _lags(positions: Mapping[TopicPartition, int], ends: Mapping[TopicPartition, Ends]) -> dict[TopicPartition, int]:
     return {
-        place: max(0, found.end - max(found.first, positions.get(place, 0)))
-        for place, found in ends.items()
-        if place.topic in TOPICS
+        partition: max(0, found.end - max(found.first, positions.get(partition, 0)))
+        for partition, found in ends.items()
+        if partition.topic in TOPICS
     }

@@ -45,7 +45,7 @@ class Missing:
     _in_events: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def add(self, result: Normalized, body: Body) -> None:
-        """Count what one event has. ``body``: the redacted body that ``result`` was made of."""
+        """Count what is missing for one event. ``body``: the redacted body that ``result`` was made of."""
         self.events += 1
         self.drift.update(result.schema_drift)
         found: set[tuple[str, str]] = set()
@@ -60,7 +60,7 @@ class Missing:
         self._in_events.update(found)
 
     def _spelling(self, table: str, value: object) -> str | None:
-        """Return the word to show; None where the value is another one than was looked up, or does not read so."""
+        """Return the word to show; None where another value was looked up, or it does not read like a term."""
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return None
         spelling = " ".join(str(value).split())

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Message
-from confluent_kafka import TopicPartition as Place
 
 from fhirline.config.errors import ConfigurationError, KafkaRequestFailed
 from fhirline.config.settings import PREFIX, Settings
@@ -65,7 +65,7 @@ def _offsets(
 ) -> dict[TopicPartition, int | None]:
     """Find the first offset of a time or later; partitions without such a record are left out."""
     with _asking(settings) as consumer:
-        asked = [Place(*partition, since_ms) for partition in partitions]
+        asked = [confluent_kafka.TopicPartition(*partition, since_ms) for partition in partitions]
         found = consumer.offsets_for_times(asked, timeout=SECONDS)
         return {TopicPartition(item.topic, item.partition): item.offset for item in found if item.offset >= 0}
 
@@ -73,7 +73,8 @@ def _offsets(
 def _tails(settings: Settings, partitions: Sequence[TopicPartition], share: int) -> dict[TopicPartition, int | None]:
     with _asking(settings) as consumer:
         bounds = {
-            partition: consumer.get_watermark_offsets(Place(*partition), timeout=SECONDS) for partition in partitions
+            partition: consumer.get_watermark_offsets(confluent_kafka.TopicPartition(*partition), timeout=SECONDS)
+            for partition in partitions
         }
         return {bound: max(low, high - share) for bound, (low, high) in bounds.items()}
 

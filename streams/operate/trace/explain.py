@@ -14,7 +14,7 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 
 
 class Explained(NamedTuple):
-    """``earlier``: number of earlier events of the same key. ``before``: their state. ``updates``: the event's own."""
+    """An event's lineage and state. ``before``: that of ``earlier`` earlier events of the key. ``updates``: its own."""
 
     lineage: list[Lineage]
     earlier: int
@@ -33,7 +33,7 @@ def explain(settings: Settings, tracer: Tracer, raw: ConsumerRecord) -> list[Lin
 def explain_with_state(
     settings: Settings, tracer: Tracer, raw: ConsumerRecord, proceed: Callable[[], None] = lambda: None
 ) -> Explained:
-    """Find the lineage as `explain` does, and tell the state before the event and what it writes there.
+    """Find the lineage as `explain` does, with the state before the event and the updates that it makes.
 
     ``proceed`` is called before each mapping of an event, and for each record that is read. It ends the
     search by raising an exception.

@@ -137,7 +137,7 @@ def payload(raw: ConsumerRecord) -> str:
         return (raw.value or b"").decode("utf-8", "backslashreplace")
 
 
-def revealed(raws: Iterable[ConsumerRecord], reason: str, name: str | None, by: str = "trace") -> None:
+def audit_reveal(raws: Iterable[ConsumerRecord], reason: str, name: str | None, by: str = "trace") -> None:
     """Audit who sees which payloads, and why. Call it before showing them. ``by``: the command."""
     for raw in raws:
         about = {"raw": str(raw.position), "vendor": raw.vendor, "event_key": event_key_of(raw)}

@@ -1,10 +1,10 @@
-"""From records to commits: each table takes those records that it does not have.
+"""Commits of records to tables. Each table takes the records that it does not have.
 
-Tables of one batch are committed one after the other, and a process may be killed between any two. What then differs
-are their positions, so that reading on from the least of them, each table skips what it has.
+Tables of one batch are committed one after the other, and a process may be killed between any two. Then their positions
+differ. Reading continues at the least position, and each table skips the records that it has.
 
-``record`` is always the last. What it loses goes from the tables of gone views too, which have no positions of their
-own; were it ahead of them after a kill, nothing would lead to their rows any more.
+``record`` is always the last. The resources that it loses are also deleted from the tables of gone views, which have no
+positions of their own. If a kill left it ahead of them, nothing would lead to their rows any more.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ from fhirline.streams.tables.batch import Batch, Change, collect
 from fhirline.streams.tables.built_in import RECORD
 from fhirline.streams.tables.catalog import Catalog
 from fhirline.streams.tables.delta.lake_table import Conflict, LakeTable, delete_rows
-from fhirline.streams.tables.store import OtherWriter, StoreAway
+from fhirline.streams.tables.store import OtherWriter, StoreUnavailable
 
 log = structlog.get_logger("tables")
 
@@ -40,18 +40,18 @@ class Writer:
         self._gone = gone
         self._uncertain = False
 
-    def starts(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
+    def starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int | None]:
         """Return the least position of each partition; None where a table has read nothing of it."""
         found: dict[TopicPartition, int | None] = {}
-        for place in places:
-            known = [lake.positions.get(place) for lake in self._lakes if place in lake.places]
-            found[place] = None if None in known else min((at for at in known if at is not None), default=None)
+        for partition in partitions:
+            known = [lake.positions.get(partition) for lake in self._lakes if partition in lake.partitions]
+            found[partition] = None if None in known else min((at for at in known if at is not None), default=None)
         return found
 
     def write(self, records: Sequence[ConsumerRecord]) -> Batch:
         """Write a batch, and return what the table that was furthest behind has taken. May be repeated.
 
-        Raises OtherWriter, StoreAway and UnfitRows.
+        Raises OtherWriter, StoreUnavailable and UnfitRows.
         """
         ends = {record.topic_partition: record.offset + 1 for record in records}
         largest = Batch()
@@ -66,16 +66,16 @@ class Writer:
         self._uncertain = False
         return largest
 
-    def move(self, place: TopicPartition, offset: int) -> None:
+    def move(self, partition: TopicPartition, offset: int) -> None:
         """Move the position of a partition in all tables, without rows."""
         for lake in self._lakes:
-            if moves := self._moves(lake, {place: offset}):
+            if moves := self._moves(lake, {partition: offset}):
                 self._commit(lake, Change(lake.table), moves)
 
     def _shares(self, records: Sequence[ConsumerRecord]) -> list[tuple[list[str], list[ConsumerRecord]]]:
-        """Divide tables into those that lack the same records; the one with ``record`` comes last.
+        """Group tables by the records that they lack. The group with ``record`` comes last.
 
-        All lack all of them, but after a kill.
+        Except after a kill, all tables lack all of them.
         """
         first: dict[TopicPartition, int] = {}
         for record in records:
@@ -83,9 +83,9 @@ class Writer:
         shares: dict[tuple[tuple[TopicPartition, int], ...], list[str]] = {}
         for lake in self._lakes:
             ahead = tuple(
-                (place, at)
-                for place, offset in sorted(first.items())
-                if (at := lake.positions.get(place, 0)) > offset and place in lake.places
+                (partition, at)
+                for partition, offset in sorted(first.items())
+                if (at := lake.positions.get(partition, 0)) > offset and partition in lake.partitions
             )
             shares.setdefault(ahead, []).append(lake.table.name)
         found = [
@@ -96,7 +96,9 @@ class Writer:
 
     def _moves(self, lake: LakeTable, ends: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         return {
-            place: end for place, end in ends.items() if place in lake.places and end > lake.positions.get(place, -1)
+            partition: end
+            for partition, end in ends.items()
+            if partition in lake.partitions and end > lake.positions.get(partition, -1)
         }
 
     def _commit(self, lake: LakeTable, change: Change, moves: Mapping[TopicPartition, int]) -> None:
@@ -115,7 +117,7 @@ class Writer:
             log.debug("commit", table=lake.table.name, rows=len(change.rows))
             try:
                 lake.commit(change.ids, change.rows, moves, self._topics)
-            except StoreAway:
+            except StoreUnavailable:
                 self._uncertain = True
                 raise
             except Conflict:

@@ -1,4 +1,4 @@
-"""Keeps the tables of a lakehouse: as `Follower` does for databases, with a commit per table, not one for all."""
+"""The keeper of a lakehouse's tables. It does what `Follower` does for databases, with one commit per table."""
 
 import time
 from collections.abc import Callable

@@ -25,7 +25,7 @@ from deltalake.table import TableMerger
 from fhirline.config.errors import ConfigurationError, FhirlineError
 from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.tables.column_types import INSTANT, arrow_types, kind_of
-from fhirline.streams.tables.store import StoreAway, described
+from fhirline.streams.tables.store import StoreUnavailable, described
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.views.view import Column, Row
 
@@ -52,8 +52,8 @@ def number_of(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) >> 1
 
 
-def position_id(place: TopicPartition) -> str:
-    return f"fhirline.position/{place.topic}/{place.partition}"
+def position_id(partition: TopicPartition) -> str:
+    return f"fhirline.position/{partition.topic}/{partition.partition}"
 
 
 def topic_id(topic: str) -> str:
@@ -75,13 +75,13 @@ def arrow_schema(table: Table) -> pa.Schema:
 
 
 class LakeTable:
-    """An open Delta table. ``places``: the partitions whose records have rows in it."""
+    """An open Delta table. ``partitions``: those whose records have rows in it."""
 
-    def __init__(self, delta: DeltaTable, table: Table, places: Iterable[TopicPartition]) -> None:
+    def __init__(self, delta: DeltaTable, table: Table, partitions: Iterable[TopicPartition]) -> None:
         self.delta = delta
         self.table = table
-        self.places = frozenset(places)
-        self.topics = frozenset(place.topic for place in self.places)
+        self.partitions = frozenset(partitions)
+        self.topics = frozenset(partition.topic for partition in self.partitions)
         self.positions = self.stored_positions()
         self._schema = arrow_schema(table)
         self._converters = [_converter(column) for column in table.columns]
@@ -97,22 +97,22 @@ class LakeTable:
         return [topic for topic, found in known.items() if found and ids.get(topic) and found != number_of(ids[topic])]
 
     def stored_positions(self) -> dict[TopicPartition, int]:
-        found = {place: self.delta.transaction_version(position_id(place)) for place in self.places}
-        return {place: offset for place, offset in found.items() if offset is not None and offset != NONE}
+        found = {partition: self.delta.transaction_version(position_id(partition)) for partition in self.partitions}
+        return {partition: offset for partition, offset in found.items() if offset is not None and offset != NONE}
 
     def age(self) -> float:
         """Return how many seconds ago the table was created."""
         return time.time() - self.delta.metadata().created_time / 1000
 
     def newest(self) -> "LakeTable":
-        """Open the table again, as it is now. This one goes on from what it has read."""
+        """Open the newest version of the table. This object stays at the version that it has read."""
         with errors(self.table.name):
-            return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.places)
+            return LakeTable(DeltaTable(self.delta.table_uri), self.table, self.partitions)
 
     def commit(
         self, ids: Collection[str], rows: Sequence[Row], moves: Mapping[TopicPartition, int], topics: Mapping[str, str]
     ) -> None:
-        """Replace the rows of these ids and move positions, in one commit. Raises Conflict and StoreAway.
+        """Replace the rows of these ids and move positions, in one commit. Raises Conflict and StoreUnavailable.
 
         ``topics``: the ids of topics, which are noted with the first position of each.
         """
@@ -129,12 +129,15 @@ class LakeTable:
         self.positions |= moves
 
     def marks(self, moves: Mapping[TopicPartition, int], topics: Mapping[str, str]) -> CommitProperties:
-        """Return what a commit notes besides its rows. It is tried once, at the version after the one that was read."""
-        noted = [Transaction(position_id(place), offset) for place, offset in sorted(moves.items())]
+        """Return the positions and ids that a commit notes.
+
+        The commit is tried once, at the version after the one that was read.
+        """
+        noted = [Transaction(position_id(partition), offset) for partition, offset in sorted(moves.items())]
         noted += [
             Transaction(topic_id(topic), number_of(id))
             for topic, id in topics.items()
-            if id and any(place.topic == topic and place not in self.positions for place in moves)
+            if id and any(partition.topic == topic and partition not in self.positions for partition in moves)
         ]
         return CommitProperties(app_transactions=noted, max_commit_retries=0)
 
@@ -171,14 +174,14 @@ class LakeTable:
 
 
 def _converter(column: Column) -> Callable[[Any], object] | None:
-    """Return what turns a value of a column into one that Arrow takes; None where it is one."""
+    """Return the function that converts a value of a column to Arrow's; None where none is needed."""
     if kind_of(column) != INSTANT:
         return None
     moment = datetime.fromisoformat
     return (lambda values: [moment(value) for value in values]) if column.collection else moment
 
 
-def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
+def created(path: Path, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable:
     """Create an empty table, which has read nothing."""
     with errors(table.name):
         delta = DeltaTable.create(
@@ -191,14 +194,14 @@ def created(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeT
                 app_transactions=[Transaction(DEFINITION, number_of(table.digest))], max_commit_retries=0
             ),
         )
-        return LakeTable(delta, table, places)
+        return LakeTable(delta, table, partitions)
 
 
-def opened(path: Path, table: Table, places: Iterable[TopicPartition]) -> LakeTable | None:
+def opened(path: Path, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable | None:
     """Open a table; None where there is none."""
     with errors(table.name):
         try:
-            return LakeTable(DeltaTable(path), table, places)
+            return LakeTable(DeltaTable(path), table, partitions)
         except TableNotFoundError:
             return None
 
@@ -210,7 +213,7 @@ def delete_rows(delta: DeltaTable, ids: Sequence[str]) -> None:
 
 
 def delete_other_rows(delta: DeltaTable, ids: pa.ChunkedArray) -> None:
-    """Delete the rows of all but these resources, likewise."""
+    """Delete the rows of all other resources from such a table."""
     with errors(str(delta.metadata().name)):
         _merged(delta, ids.cast(pa.string())).when_not_matched_by_source_delete().execute()
 
@@ -231,4 +234,4 @@ def errors(what: str) -> Iterator[None]:
     except SchemaMismatchError as error:
         raise ConfigurationError(f"FHIRLINE_TABLES_URL: table {what}: {type(error).__name__}") from None
     except (DeltaError, OSError) as error:
-        raise StoreAway(f"table {what}: {type(error).__name__}") from None
+        raise StoreUnavailable(f"table {what}: {type(error).__name__}") from None

@@ -1,6 +1,6 @@
 """The folder of the lakehouse: FOLDER/schema/table, and what is known of the tables as a whole.
 
-``_state`` is a Delta table without rows whose transaction identifiers are: the layout, whether the tables are those
+``_state`` is a Delta table without rows. Its transaction identifiers are the layout, whether the tables are those
 without identities, and when all topics had last been read to their ends. ``_new`` has tables that are being rebuilt.
 """
 
@@ -19,7 +19,7 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.tables.catalog import OUTCOMES, Catalog
 from fhirline.streams.tables.delta.lake_table import PROPERTIES, Conflict, LakeTable, created, errors, opened
 from fhirline.streams.tables.rebuild import topics_of
-from fhirline.streams.tables.store import StoreAway
+from fhirline.streams.tables.store import StoreUnavailable
 from fhirline.streams.tables.table import Table
 from fhirline.streams.tables.topics import Topics
 from fhirline.topics.declared import canonical_topic
@@ -111,7 +111,7 @@ class Lakehouse:
             except Conflict:
                 continue
             return
-        raise StoreAway(f"{self.where}: {STATE} could not be written")
+        raise StoreUnavailable(f"{self.where}: {STATE} could not be written")
 
     def names(self) -> list[str]:
         """Return the tables that are there."""
@@ -123,11 +123,11 @@ class Lakehouse:
             if not path.name.startswith("_") and (path / "_delta_log").is_dir()
         )
 
-    def open(self, table: Table, places: Iterable[TopicPartition]) -> LakeTable | None:
-        return opened(self.path / table.name, table, relevant(table, places))
+    def open(self, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable | None:
+        return opened(self.path / table.name, table, relevant(table, partitions))
 
-    def create(self, table: Table, places: Iterable[TopicPartition]) -> LakeTable:
-        return created(self.path / table.name, table, relevant(table, places))
+    def create(self, table: Table, partitions: Iterable[TopicPartition]) -> LakeTable:
+        return created(self.path / table.name, table, relevant(table, partitions))
 
     def open_new(self, table: Table, topics: Topics) -> LakeTable:
         """Open a table that is being rebuilt; begin it anew where it is of another definition or of other topics.
@@ -135,13 +135,13 @@ class Lakehouse:
         One that may have missed tombstones of what it has read is begun anew too.
         """
         path = self.path / NEW / table.name
-        places = relevant(table, topics.partitions)
-        found = opened(path, table, places)
+        partitions = relevant(table, topics.partitions)
+        found = opened(path, table, partitions)
         usable = found is not None and found.is_current and not found.other_topics(topics.ids)
         if found is not None and usable and not topics.may_miss_tombstones(found.age()):
             return found
         self.discard(path)
-        return created(path, table, places)
+        return created(path, table, partitions)
 
     def discard(self, path: Path) -> None:
         """Remove a table or folder of tables. Its name is gone at once, whenever the process is killed."""
@@ -169,10 +169,10 @@ class Lakehouse:
             except Conflict:  # a batch came between
                 continue
             return len(gone)
-        raise StoreAway(f"{self.where}: table {name} is being written all the time: try again")
+        raise StoreUnavailable(f"{self.where}: table {name} is being written all the time: try again")
 
 
-def relevant(table: Table, places: Iterable[TopicPartition]) -> list[TopicPartition]:
+def relevant(table: Table, partitions: Iterable[TopicPartition]) -> list[TopicPartition]:
     """Return the partitions that a table reads.
 
     One of OperationOutcomes has positions of Provenances too, which earlier releases read for it.
@@ -180,16 +180,18 @@ def relevant(table: Table, places: Iterable[TopicPartition]) -> list[TopicPartit
     wanted = topics_of([table])
     if table.resource == OUTCOMES:
         wanted.add(canonical_topic("Provenance"))
-    return [place for place in places if place.topic in wanted]
+    return [partition for partition in partitions if partition.topic in wanted]
 
 
-def least_positions(house: Lakehouse, catalog: Catalog, places: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+def least_positions(
+    house: Lakehouse, catalog: Catalog, partitions: Iterable[TopicPartition]
+) -> dict[TopicPartition, int]:
     """Return how far each partition was read by the table that is furthest behind."""
-    places = list(places)
+    partitions = list(partitions)
     found: dict[TopicPartition, int] = {}
     for table in catalog.tables.values():
-        lake = house.open(table, places)
-        for place in relevant(table, places):
-            at = 0 if lake is None else lake.positions.get(place, 0)
-            found[place] = min(found.get(place, at), at)
+        lake = house.open(table, partitions)
+        for partition in relevant(table, partitions):
+            at = 0 if lake is None else lake.positions.get(partition, 0)
+            found[partition] = min(found.get(partition, at), at)
     return found

@@ -132,18 +132,20 @@ class LakeRebuild:
     ) -> tuple[int, dict[TopicPartition, int]]:
         """Read on to ``ends``, where None is the end of the partition; return records, and how far it has read."""
         writer = Writer(self._catalog, lakes, self._topics.ids, self._house.where)
-        starts = writer.starts([place for place in ends if any(place in lake.places for lake in lakes)])
-        read = {place: end for place, end in ends.items() if end is not None}
+        starts = writer.starts([partition for partition in ends if any(partition in lake.partitions for lake in lakes)])
+        read = {partition: end for partition, end in ends.items() if end is not None}
         count = 0
-        wanted = {place: at for place, at in starts.items() if (end := ends[place]) is None or (at or 0) < end}
+        wanted = {
+            partition: at for partition, at in starts.items() if (end := ends[partition]) is None or (at or 0) < end
+        }
         with Scanner(self._settings, self._progress) as scanner:
-            found = scanner.read(wanted, {place: read[place] for place in wanted if place in read})
+            found = scanner.read(wanted, {partition: read[partition] for partition in wanted if partition in read})
             for records in _chunks(map(from_confluent, found), self._settings.tables_batch):
                 writer.write(records)
                 count += len(records)
                 for record in records:
-                    place = record.topic_partition
-                    read[place] = max(read.get(place, 0), record.offset + 1)
+                    partition = record.topic_partition
+                    read[partition] = max(read.get(partition, 0), record.offset + 1)
                 if self._stopping():
                     raise Stopped
         return count, read
@@ -170,7 +172,10 @@ class LakeRebuild:
             query = query.register("new_record", new_record.delta)
         carry = record is not None and bool(live.positions)
         rows = pa.RecordBatchReader.from_stream(query.execute(_rows(table, had, carry, new_record is not None)))
-        moves = {place: max(new.positions.get(place, NONE), read.get(place, NONE)) for place in new.places}
+        moves = {
+            partition: max(new.positions.get(partition, NONE), read.get(partition, NONE))
+            for partition in new.partitions
+        }
         live.positions = {}  # all topics are noted again
         marks = live.marks(moves, self._topics.ids)
         marks.app_transactions = [*(marks.app_transactions or ()), Transaction(DEFINITION, number_of(table.digest))]

@@ -144,7 +144,7 @@ class Where(_Element):
 
 
 class ViewDefinition(BaseModel):
-    """A view as its file has it. Of the names behind ``where``, which every canonical resource has, nothing is read."""
+    """A view as its file has it. The fields below ``where``, which every canonical resource has, are not used."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     name: SqlName | None = None

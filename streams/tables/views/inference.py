@@ -43,7 +43,7 @@ _FUNCTIONS: Final = {
 """Types of the results of functions. Those of all others are the types of their input."""
 
 _BOUNDARIES: Final = {"Period": "dateTime", **dict.fromkeys(_WHOLE, "decimal")}
-"""Types of the boundaries of what has boundaries of another type."""
+"""Type → type of its boundaries, where that is another one."""
 
 _SINGLE: Final = frozenset({"first", "last", "single", "join", "count", "empty", "exists", "all", "not", "hasValue"})
 _SUBSETS: Final = frozenset({"where", "select", "all", "exists", "repeat", "iif"})
@@ -244,7 +244,7 @@ def _literal(value: Any) -> str:
 
 
 def _united(types: Iterable[Types]) -> Types:
-    """Return what values of any of some types may be."""
+    """Return the types of a value that may be of any of some types."""
     listed = [*types]
     known = [item.names for item in listed if item.names is not None]
     names = frozenset[str]().union(*known) if len(known) == len(listed) else None
@@ -270,7 +270,7 @@ def inferred_types(definition: ViewDefinition) -> dict[str, str]:
     if definition.resource not in RESOURCE_TYPES:
         return {}
     inference = Inference(definition)
-    [*inference.findings()]  # it learns the types on its way
+    [*inference.findings()]  # finds the types, too
     untyped = {column.name for column in definition.all_columns() if column.type is None}
     found = {name: next(iter(names)) for name, names in inference.types.items() if names and len(names) == 1}
     return {name: type_name for name, type_name in found.items() if name in untyped and type_name in PRIMITIVES}

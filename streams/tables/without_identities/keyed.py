@@ -25,7 +25,7 @@ class Keyed:
         self._of_ids = hmac.digest(secret_key, b"fhirline without identities: ids", "sha256")
         self._of_days = hmac.digest(secret_key, b"fhirline without identities: days", "sha256")
         self.digest = hmac.digest(secret_key, b"fhirline without identities: digest", "sha256").hex()
-        """Changes with the key. Nothing is found out about the key by it."""
+        """A text that changes with the key, and reveals nothing of it."""
         self.hash = lru_cache(maxsize=65_536)(self._hash)
         self.days = lru_cache(maxsize=65_536)(self._days)
 

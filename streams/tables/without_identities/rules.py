@@ -17,7 +17,7 @@ from fhirline.streams.tables.without_identities.keyed import Keyed
 from fhirline.streams.tables.without_identities.words import Words, short_number
 
 Rule: TypeAlias = Callable[[Any, Row, str | None], Any]
-"""From a value, its row and the id of the row's patient to what is shown. The value is not None."""
+"""Makes what is shown of a value, its row and the id of the row's patient. The value is not None."""
 
 OLDEST_AGE = 89
 

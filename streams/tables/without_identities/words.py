@@ -28,7 +28,7 @@ MOST_DIGITS = 6
 
 
 class System(BaseModel):
-    """A code system. ``form`` of its codes and ``check``, the algorithm of their last digit; without: words only."""
+    """A code system, with the form of its codes, and the algorithm of their last digit. Without a form, words only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     system: str

@@ -9,7 +9,7 @@ from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
 from fhirline.streams.console import patients
 from fhirline.streams.console.event_index import EventIndex
-from fhirline.streams.console.patients import NoPatient, Sought
+from fhirline.streams.console.patients import NoPatient, SoughtPatient
 from fhirline.streams.step1_receive.raw_record import raw_record
 from tests.streams.console.conftest import NAME, SCRIPT, Site
 from tests.streams.console.test_access import audited
@@ -152,7 +152,7 @@ def test_a_topic_that_is_too_long_is_not_read(stack: Site, known: str, monkeypat
     index = EventIndex(stack.load.settings)
     with index.following() as read_on:
         read_on()
-    sought = Sought.parse(known, stack.load.settings)
+    sought = SoughtPatient.parse(known, stack.load.settings)
     whole, cut, bare = (patients.known(index, sought) for _ in range(3))
     patients.read(stack.load.settings, index, sought, whole)
     monkeypatch.setattr(patients, "MOST_RECORDS", 0)
@@ -191,8 +191,8 @@ def test_an_erased_patient_is_said_to_be_erased(own_broker: RunningBroker) -> No
 
 def test_a_key_is_taken_as_it_is_and_as_a_raw_record_has_it() -> None:
     settings = Settings(base="https://fhirline.test")
-    plain, escaped = (Sought.parse(f"azodha|acme|{key}", settings) for key in ("a/b|c", "a%2Fb%7Cc"))
+    plain, escaped = (SoughtPatient.parse(f"azodha|acme|{key}", settings) for key in ("a/b|c", "a%2Fb%7Cc"))
     assert plain.compartment == escaped.compartment
     assert {*plain.references} <= {*escaped.references}
     with pytest.raises(NoPatient):
-        Sought.parse(f"azodha|acme|{'1' * 501}", settings)
+        SoughtPatient.parse(f"azodha|acme|{'1' * 501}", settings)

@@ -16,7 +16,7 @@ from fhirline.streams.deliver.answers import Kind, verdicts
 from fhirline.streams.deliver.auth import authorization
 from fhirline.streams.deliver.capabilities import lacks
 from fhirline.streams.deliver.entries import Entry
-from fhirline.streams.deliver.fhir_client import LONGEST_PAUSE, Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import LONGEST_PAUSE, Answer, FhirServer, ServerUnavailable
 from tests.streams.deliver.test_authorization import some_records
 from tests.support.delivery import delivering, lag, letters, wait_until_delivered, waiting, write
 from tests.support.kafka.brokers import RunningBroker
@@ -111,7 +111,7 @@ def test_a_pause_is_never_for_years(told: str, expected: float | None) -> None:
     ],
 )
 def test_an_answer_that_would_fill_the_memory_is_none(answer: bytes) -> None:
-    with pytest.raises(ServerAway, match="answer-too-large"):
+    with pytest.raises(ServerUnavailable, match="answer-too-large"):
         posted(answered(answer))
 
 

@@ -11,7 +11,7 @@ import pytest
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import load_settings
 from fhirline.streams.deliver.auth import authorization
-from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerAway
+from fhirline.streams.deliver.fhir_client import Answer, FhirServer, ServerUnavailable
 from tests.support.kafka.secured import Security
 from tests.support.raw_server import RawServer, answered
 
@@ -51,20 +51,20 @@ def test_the_authority_that_is_set_is_trusted(certificates: Security) -> None:
 @pytest.mark.parametrize("ca", ["other", "system"])
 def test_nothing_is_sent_to_a_certificate_of_somebody_else(certificates: Security, ca: str) -> None:
     with serving(certificates) as server:
-        with pytest.raises(ServerAway, match=r"^tls$"):
+        with pytest.raises(ServerUnavailable, match=r"^tls$"):
             posted(server.base, certificates.other_ca if ca == "other" else None)
         assert server.requests == []
 
 
 def test_nothing_is_sent_to_a_certificate_of_another_host(certificates: Security) -> None:
     with serving(certificates) as server:
-        with pytest.raises(ServerAway, match=r"^tls$"):
+        with pytest.raises(ServerUnavailable, match=r"^tls$"):
             posted(server.base.replace("127.0.0.1", "localhost"), certificates.ca)
         assert server.requests == []
 
 
 def test_a_server_without_tls_is_told_apart_from_one_that_is_away() -> None:
-    with RawServer(lambda _: answered({})) as server, pytest.raises(ServerAway, match=r"^tls$"):
+    with RawServer(lambda _: answered({})) as server, pytest.raises(ServerUnavailable, match=r"^tls$"):
         posted(server.base.replace("http:", "https:"), None)
 
 

@@ -213,6 +213,7 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     because = ("--reveal", "--reason", "ticket 12", "--as", "a clerk")
     shown = dead_letters(settings, "show", str(raw.position), *because, FHIRLINE_LOG_LEVEL="error")
     assert MARKER in shown.stdout
+    assert f"payload         {len(raw.value or b''):,} bytes, below\n" in shown.stdout
     exported = dead_letters(settings, "export", f"--to={tmp_path / 'all.jsonl'}", *because)
     files = dead_letters(settings, "export", f"--to={tmp_path / 'all'}", "--format=files", *because)
     for said in (shown, exported, files):
@@ -226,8 +227,9 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     assert (tmp_path / "all" / f"{name}.payload").read_bytes() == raw.value
     written = [tmp_path / "plain.jsonl", tmp_path / "all.jsonl", *(tmp_path / "all").iterdir()]
     assert {stat.S_IMODE(item.stat().st_mode) for item in written} == {0o600}
-    missing = dead_letters(settings, "show", "raw.infermedica/0/999")
-    assert (missing.returncode, "no letter" in missing.stderr) == (1, True)
+    for unknown in ("raw.infermedica/0/999", "0" * 64):
+        missing = dead_letters(settings, "show", unknown)
+        assert (missing.returncode, f"no letter {unknown}" in missing.stderr) == (1, True)
 
     count = raw_records(settings, ["infermedica"])
     erased = settings.model_copy(update={"erasure_key": SecretStr("k" * 32)})
@@ -235,6 +237,32 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     said = dead_letters(settings, "redrive", "--yes", FHIRLINE_ERASURE_KEY="k" * 32)
     assert (said.returncode, "not sent: its patient is erased" in said.stderr) == (1, True), said.stderr
     assert raw_records(settings, ["infermedica"]) == count
+
+
+def test_a_dead_letter_is_shown_by_its_event_key(settings: Settings) -> None:
+    """A webhook that was sent again has the same key, and a case of its own: then the ids are named."""
+    assert RECEIVED_AT is not None
+    bodies = [{"event_type": "survey_finished", "content": {"note": note}} for note in ("once", "twice", "twice")]
+    raws = produce(
+        settings,
+        [raw_record("infermedica", "acme", orjson.dumps(body), RECEIVED_AT, None, 64) for body in bodies],
+    )
+    for raw in raws:
+        followed = map_event(raw, build_normalizer(settings), InMemoryState(), settings.partitions).records
+        write(settings, *(item for item in followed if item.topic == "dead-letter.infermedica"))
+    once, *twice = raws
+    key, repeated = header(once.headers, "event-key"), header(twice[0].headers, "event-key")
+    assert key is not None
+    assert repeated is not None
+    shown = dead_letters(settings, "show", key, "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert (json.loads(shown.stdout)["id"], json.loads(shown.stdout)["eventKey"]) == (str(once.position), key)
+    several = dead_letters(settings, "show", repeated)
+    assert (several.returncode, several.stdout) == (2, ""), several.stderr
+    assert "2 events have this event key" in several.stderr
+    for raw in twice:
+        assert str(raw.position) in several.stderr
+    assert str(once.position) not in several.stderr
 
 
 def block_patient(settings: Settings, raw: ConsumerRecord) -> None:

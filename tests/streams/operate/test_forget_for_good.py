@@ -153,6 +153,7 @@ def test_no_replay_restores_a_patient_even_if_it_was_mapped_before_the_erasure(
     assert not run.exists(), "what can never be published is not kept"
     anew = replay(settings, tmp_path, "--vendor", "mediquo", "--publish", "--all", **KEY)
     assert "tombstones published" in anew.said, anew.said
+    assert f"; {sum(of(raw, [patient]) for raw in load.raws)} of erased patients passed over" in anew.said, anew.said
     assert not load.live(mine)
     without = replay(settings, tmp_path, "--vendor", "mediquo", "--publish")
     assert (without.code, "FHIRLINE_ERASURE_KEY" in without.said) == (2, True), without.said

@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,10 @@ import pytest
 from fhirline.config.settings import Settings
 from fhirline.streams.operate.erasure.report import lines
 from fhirline.streams.operate.replay import folders
+from fhirline.streams.operate.replay.journal import Batch, Journal
 from fhirline.streams.operate.replay.patient import PatientRecords, held_by_runs
 from fhirline.streams.operate.replay.patient import lines as replay_lines
+from fhirline.streams.operate.replay.view import events_line, failures
 from fhirline.streams.step3_restore.erasure_list import Compartment
 from tests.support import cli
 from tests.support.encryption import ENCRYPTION
@@ -96,6 +99,16 @@ def test_runs_that_cannot_be_looked_into_are_named(load: Load, tmp_path: Path) -
     assert f"{damaged} cannot be read (unreadable), and may hold this patient's resources: discard it" in told
     assert f"{empty} cannot be read (No such file or directory), and may hold this patient's resources" in told
     assert f"{left.name} was left by a command that was killed" in told
+
+
+def test_events_of_erased_patients_are_counted_apart(tmp_path: Path) -> None:
+    with closing(Journal(tmp_path / "journal.sqlite")) as journal:
+        journal.save(Batch(mapped=[0, 1, 2], erased=[1], failed=[(2, "empty", "")]), 3, live=False)
+        journal.save(Batch(mapped=[3], erased=[3]), 4, live=True)
+        assert (journal.events, journal.erased) == (2, 1), "live events do not count"
+        told = events_line([journal], failures([journal]))
+    failed = "failed: 1 x empty (their records were not changed)"
+    assert told == f"2 events mapped; 1 of erased patients passed over; {failed}"
 
 
 def test_a_folder_of_runs_that_cannot_be_read_ends_no_erasure(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_a_report_is_read_as_it_was_written(tmp_path: Path) -> None:
     example = Difference(Kind.CHANGED, "Condition/1", 3, "raw.altibbi/3/17", "0.1", ("code.coding",), "t", (change,))
     tally = Tally(Counter({Kind.CHANGED: 2, Kind.BY_VERSION: 1}), Counter({"code.coding": 2}), [example])
     tally.codes[change] += 2
-    kept = KeptReport("2026-01-01T00:00:00Z", 7, {"empty": 1}, "tables", Report({"Condition": tally}))
+    kept = KeptReport("2026-01-01T00:00:00Z", 7, {"empty": 1}, "tables", Report({"Condition": tally}), 3)
     kept.save(tmp_path)
     assert KeptReport.load(tmp_path) == kept
     (tmp_path / FILE).write_text("[]")

@@ -6,7 +6,7 @@ from fhirline.streams.kafka.records import TopicPartition
 from fhirline.streams.tables import schema
 from fhirline.streams.tables.positions import Move, move
 from fhirline.streams.tables.postgres import PostgresStore
-from fhirline.streams.tables.store import StoreAway
+from fhirline.streams.tables.store import StoreUnavailable
 from tests.support.postgres import Database, Postgres
 
 pytestmark = pytest.mark.long
@@ -33,7 +33,7 @@ def test_the_locks_of_a_process_that_stands_still_go(postgres: Postgres) -> None
                     move(other, {PLACE: Move(None, 5)}, {})  # waits until the server has ended the first transaction
                 standing.rows("select 1")
 
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             stand_still()
         standing.reconnect()
         assert standing.rows("select next from fhir._positions") == [(5,)]
@@ -47,9 +47,9 @@ def test_who_waits_for_a_lock_gives_up(postgres: Postgres) -> None:
         schema.prepare(standing)
         with standing.transaction():
             move(standing, {PLACE: Move(None, 7)}, {})
-            with pytest.raises(StoreAway), other.transaction():
+            with pytest.raises(StoreUnavailable), other.transaction():
                 move(other, {PLACE: Move(None, 5)}, {})
-            with pytest.raises(StoreAway), other.transaction():
+            with pytest.raises(StoreUnavailable), other.transaction():
                 other.lock_positions()
         assert other.rows("select next from fhir._positions") == [(7,)]
         for store in (standing, other):

@@ -39,8 +39,8 @@ class CannotBeCopied(PublishFailed):
 
 
 @dataclass(frozen=True, slots=True)
-class Meant:
-    """A record as it was meant: opened, without the headers that only storing needs."""
+class OriginalRecord:
+    """A record as its writer made it: opened, and without the headers that only its storage needs."""
 
     record: ConsumerRecord
     headers: Headers
@@ -70,18 +70,18 @@ class Copier:
     def close(self) -> None:
         self.erasures.close()
 
-    def meant(self, records: Sequence[ConsumerRecord]) -> list[Meant | None]:
+    def originals(self, records: Sequence[ConsumerRecord]) -> list[OriginalRecord | None]:
         """Open records. None for those of erased patients."""
         self.opener.read_on(records)
         if partitions := {number for record in records if (number := self._keys_partition(record)) is not None}:
             self.ring.read_on(partitions)
         if not self.erasures.fresh:
             self.erasures.refresh()
-        return [self._meant(record) for record in records]
+        return [self._original(record) for record in records]
 
     def copy(self, records: Sequence[ConsumerRecord]) -> int:
         """Write the copies of records; return once Kafka has acknowledged them. Returns how many were left out."""
-        found = [item for item in self.meant(records) if item is not None]
+        found = [item for item in self.originals(records) if item is not None]
         new: dict[str, ProducerRecord] = {}
         copies = []
         known: dict[str, DataKey] = {}
@@ -120,7 +120,7 @@ class Copier:
                 "FHIRLINE_MESSAGE_MAX_BYTES, and run `fhirline topics apply` and this again"
             )
 
-    def _meant(self, record: ConsumerRecord) -> Meant | None:
+    def _original(self, record: ConsumerRecord) -> OriginalRecord | None:
         opened = self.opener.open(record)
         if opened.key_destroyed:
             return None
@@ -135,7 +135,7 @@ class Copier:
             if not record.topic.startswith(LETTERS) and header(sent, RECEIVED_AT) is None:
                 at = Instant.from_unix(Decimal(opened.timestamp_ms) / 1000)
                 sent += [(RECEIVED_AT, at.text.encode())] if at else []
-        return Meant(opened, sent)
+        return OriginalRecord(opened, sent)
 
     def sealable(self, record: ConsumerRecord) -> bool:
         """Tell whether a plain record can be encrypted."""
@@ -159,10 +159,10 @@ def keys_partition(record: ConsumerRecord, partitions: int) -> int | None:
 def owner(record: ConsumerRecord, number: int | None, partitions: int) -> tuple[str, str]:
     """Return the ``vendor|tenant|patient key`` of a plain record, and the name whose data key encrypts it.
 
-    Our own records have the patient as their key, and letters the key of their raw record. Another producer's record
-    may have any key, so its body is asked. Both are the same, but where the record does not lie in its patient's
-    partition (``number``: that of its data key), or cannot be read: then it has a data key of its own, which an erasure
-    finds by the record.
+    A record of ours has the patient as its key, and a letter the key of its raw record. Another producer's record may
+    have any key, so the patient is read from its body. The two results are the same, unless the record is in another
+    partition than its patient's (``number``: the partition of its data key), or cannot be read. Then it has a data key
+    of its own, which an erasure finds by the record.
     """
     patient = ""
     if record.key and (record.topic.startswith(LETTERS) or of_ours(record)):

@@ -30,12 +30,12 @@ def delete_before(settings: Settings, offsets: Mapping[TopicPartition, int]) -> 
     if not offsets:
         return
     client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0}))
-    asked = [confluent_kafka.TopicPartition(*place, offset) for place, offset in offsets.items()]
+    asked = [confluent_kafka.TopicPartition(*partition, offset) for partition, offset in offsets.items()]
     refused = []
-    for place, future in client.delete_records(asked, request_timeout=TIMEOUT, operation_timeout=TIMEOUT).items():
+    for partition, future in client.delete_records(asked, request_timeout=TIMEOUT, operation_timeout=TIMEOUT).items():
         try:
             future.result()
         except KafkaException as error:
-            refused.append(f"{place.topic}/{place.partition}: {error.args[0].name()}")
+            refused.append(f"{partition.topic}/{partition.partition}: {error.args[0].name()}")
     if refused:
         raise KafkaRequestFailed(f"records could not be deleted: {', '.join(refused[:5])}; run this again")

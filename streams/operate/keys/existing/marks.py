@@ -46,7 +46,7 @@ class Marks:
         return {position for position in (*ids, *inside) if position is not None}
 
     def move(self, copier: Copier, moved: Moved) -> int:
-        """Write the entries that name what was copied anew. Returns how many."""
+        """Write anew the entries that name what was copied. Return how many."""
         written, gone = [], []
         for id, mark in self.by_case.items():
             position = RecordPosition.parse(id)

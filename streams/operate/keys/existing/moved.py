@@ -25,11 +25,11 @@ class Moved:
     def find(
         cls, scanner: LogScanner, opener: Opener, topics: Iterable[str], wanted: Collection[RecordPosition]
     ) -> "Moved":
-        """Find the copies of the wanted positions, without records of other producers that say so (`verify`)."""
+        """Find the copies of the wanted positions, without what other producers call a copy (`verify`)."""
         found, as_it_is = cls(), dict[RecordPosition, tuple[bytes | None, bytes | None]]()
         sought = {position.topic_partition for position in wanted}
         starts: dict[TopicPartition, int | None] = {
-            place: None for place in scanner.topic_partitions(topics) if place in sought
+            partition: None for partition in scanner.topic_partitions(topics) if partition in sought
         }
         for record in read(scanner, starts):
             if record.position in wanted and _copied_as_it_is(record, opener):
@@ -47,11 +47,11 @@ class Moved:
         self.origins |= other.origins
 
     def forward(self, headers: Headers) -> Headers:
-        """Let headers name copies instead of what was copied."""
+        """Replace the positions of records in headers by those of their copies."""
         return _renamed(headers, lambda position: self.copies.get(position, position))
 
     def back(self, headers: Headers) -> Headers:
-        """Let headers name what copies were made of, so that a record and its copy have equal headers."""
+        """Replace the positions of copies in headers by those of their records, so that both have equal headers."""
         return _renamed(headers, self._origin)
 
     def _origin(self, position: RecordPosition) -> RecordPosition:

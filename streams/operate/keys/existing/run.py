@@ -101,7 +101,7 @@ class Migration:
         """Count the plain state entries of patients, by topic; and the records there that no fhirline wrote."""
         found, unknown = {}, []
         for topic in self._state_topics:
-            held = [StateOfPartition(place, self._copier) for place in self._scanner.topic_partitions([topic])]
+            held = [StateOfPartition(partition, self._copier) for partition in self._scanner.topic_partitions([topic])]
             for state in held:
                 state.read_on(self._scanner)
                 unknown += _unknown(state)
@@ -110,7 +110,7 @@ class Migration:
 
     def require_encrypting(self) -> None:
         """Raise StillPlain where a process of ours has written a plain record since the survey."""
-        starts: dict[TopicPartition, int | None] = {place: item.end for place, item in self.raw.items()}
+        starts: dict[TopicPartition, int | None] = {partition: item.end for partition, item in self.raw.items()}
         for record in read(self._scanner, starts):
             if not is_sealed(record) and of_ours(record):
                 process = "enrich" if record.topic in map(enriched_topic, ENRICHED) else "gateway or ingest"
@@ -120,7 +120,7 @@ class Migration:
                 )
 
     def run(self, keep: bool, patience: float = waiting.PATIENCE, show: Show | None = None) -> Done:
-        """Do everything. ``keep``: remove nothing, and only say what can be removed."""
+        """Do everything. ``keep``: remove nothing, and only return what can be removed."""
         self._show = show or self._show
         done = Done()
         done.raw = self._copied("events", self.raw, named_first=self._named)
@@ -132,15 +132,15 @@ class Migration:
         done.letters = self._copied("dead letters", self.letters)
         self._find_moved(self._letter_topics, marks.named())
         done.marks = marks.move(self._copier, self._copier.moved)
-        for place in self._scanner.topic_partitions(self._state_topics):
-            state = StateOfPartition(place, self._copier)
+        for partition in self._scanner.topic_partitions(self._state_topics):
+            state = StateOfPartition(partition, self._copier)
             done.entries += state.move(self._scanner)
             done.unknown += _unknown(state)
             self._show("state entries", done.entries, None)
         self.require_encrypting()
-        chosen = {place: item for place, item in (self.raw | self.letters).items() if item.cut > item.first}
-        done.removed = {place: item.cut for place, item in chosen.items()}
-        ranges = {place: (item.first, item.cut) for place, item in chosen.items() if place in self.raw}
+        chosen = {partition: item for partition, item in (self.raw | self.letters).items() if item.cut > item.first}
+        done.removed = {partition: item.cut for partition, item in chosen.items()}
+        ranges = {partition: (item.first, item.cut) for partition, item in chosen.items() if partition in self.raw}
         self._copier.write(copied_ranges.entries(self._scanner, ranges))
         if not keep:
             deletion.delete_before(self._settings, done.removed)
@@ -164,10 +164,10 @@ class Migration:
 
     def _copy(self, phase: str, partitions: Partitions, chosen: Callable[[ConsumerRecord], bool]) -> None:
         """Copy the chosen records that have no copy yet."""
-        open_ = {place: item for place, item in partitions.items() if item.uncopied}
+        open_ = {partition: item for partition, item in partitions.items() if item.uncopied}
         total, count, began = sum(item.uncopied for item in open_.values()), 0, time.monotonic()
-        starts: dict[TopicPartition, int | None] = {place: item.first for place, item in open_.items()}
-        found = read(self._scanner, starts, {place: item.cut for place, item in open_.items()})
+        starts: dict[TopicPartition, int | None] = {partition: item.first for partition, item in open_.items()}
+        found = read(self._scanner, starts, {partition: item.cut for partition, item in open_.items()})
         due = (item for item in found if item.offset not in open_[item.topic_partition].copied and chosen(item))
         size = BATCH if self._rate is None else max(1, min(BATCH, int(self._rate)))
         for batch in batches(due, size):
@@ -184,8 +184,8 @@ class Migration:
             self._copier.moved.update(Moved.find(self._scanner, self._opener, topics, wanted))
 
     def _named_by_letters(self) -> set[RecordPosition]:
-        places = dict.fromkeys(self._scanner.topic_partitions(self._letter_topics))
-        return {position for record in read(self._scanner, places) for position in named(record)}
+        partitions = dict.fromkeys(self._scanner.topic_partitions(self._letter_topics))
+        return {position for record in read(self._scanner, partitions) for position in named(record)}
 
     def _plain_letter(self, record: ConsumerRecord) -> bool:
         return not is_sealed(record) and self._copier.sealable(record)
@@ -196,4 +196,4 @@ class Migration:
 
 
 def _unknown(state: StateOfPartition) -> list[RecordPosition]:
-    return [RecordPosition(*state.place, offset) for offset in sorted(state.unknown.values())]
+    return [RecordPosition(*state.topic_partition, offset) for offset in sorted(state.unknown.values())]

@@ -58,7 +58,7 @@ class Entry:
 class StateOfPartition:
     """The records of a partition of a state topic."""
 
-    place: TopicPartition
+    topic_partition: TopicPartition
     copier: Copier
     plain: dict[bytes, bytes] = field(default_factory=dict)
     """Plain key of a patient's entry → value."""
@@ -81,7 +81,7 @@ class StateOfPartition:
 
     def read_on(self, scanner: LogScanner) -> None:
         """Read to the partition's end."""
-        for batch in batches(read(scanner, {self.place: self._position})):
+        for batch in batches(read(scanner, {self.topic_partition: self._position})):
             self.copier.opener.read_on(batch)
             for record in batch:
                 self._take(record)
@@ -92,7 +92,7 @@ class StateOfPartition:
         written = 0
         for _ in range(ROUNDS):
             self.read_on(scanner)
-            self.copier.ring.read_on([self.place.partition])
+            self.copier.ring.read_on([self.topic_partition.partition])
             entries = [*self._due(self.plain), *self._due(self._behind)]
             lost = [*self._covered.items()]
             self._behind.clear()
@@ -101,14 +101,17 @@ class StateOfPartition:
                     return written
                 self.copier.write([self._tombstone(key) for key in self.plain])
                 continue
-            deleted = [ProducerRecord(self.place.topic, key, None, self.place.partition) for key in self._again]
+            deleted = [
+                ProducerRecord(self.topic_partition.topic, key, None, self.topic_partition.partition)
+                for key in self._again
+            ]
             self._dropped |= {self._sent[key].key for key in self._again}
             self._sent = dict(entries)
             self._deleted.clear()
             self._again.clear()
             self.copier.write([*deleted, *self._records([*lost, *entries])])
             written += len(entries)
-        raise NotSettled(f"{self.place}: workers keep changing the same entries: run this again")
+        raise NotSettled(f"{self.topic_partition}: workers keep changing the same entries: run this again")
 
     def _take(self, record: ConsumerRecord) -> None:
         stored = record.key or b""
@@ -157,7 +160,7 @@ class StateOfPartition:
 
     def _due(self, entries: dict[bytes, bytes]) -> Iterator[tuple[bytes, Entry]]:
         """Yield the entries that are not under their new keys, or in a smaller version, by these keys."""
-        erased = self.copier.ring.partition(self.place.partition).erased
+        erased = self.copier.ring.partition(self.topic_partition.partition).erased
         for key, value in entries.items():
             if key in self._dropped or self._index(key) in erased:
                 continue
@@ -171,7 +174,7 @@ class StateOfPartition:
         known: dict[str, DataKey] = {}
         found = []
         for stored, entry in entries:
-            key, number, data_key = entry.key, self.place.partition, None
+            key, number, data_key = entry.key, self.topic_partition.partition, None
             if stored.startswith(b"["):
                 key = stored
             else:
@@ -181,16 +184,16 @@ class StateOfPartition:
                     data_key = DataKey.new(self.copier.secrets, index, number)
                     new.append(data_key.record(number))
                 known[index] = data_key
-            found.append(ProducerRecord(self.place.topic, key, entry.value, number, data_key=data_key))
+            found.append(ProducerRecord(self.topic_partition.topic, key, entry.value, number, data_key=data_key))
         self.copier.write(new)
         return found
 
     def _tombstone(self, key: bytes) -> ProducerRecord:
         sent = [(MOVED_TO, self._new_key(key))]
-        return ProducerRecord(self.place.topic, key, None, self.place.partition, sent)
+        return ProducerRecord(self.topic_partition.topic, key, None, self.topic_partition.partition, sent)
 
     def _index(self, key: bytes) -> str:
-        vendor = self.place.topic.removeprefix(STATE_PREFIX).partition(".")[0]
+        vendor = self.topic_partition.topic.removeprefix(STATE_PREFIX).partition(".")[0]
         return self.copier.secrets.index(f"{vendor}|{orjson.loads(key)[0]}")
 
     def _new_key(self, key: bytes) -> bytes:

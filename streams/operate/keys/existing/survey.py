@@ -59,7 +59,7 @@ class Partition:
     Kafka can only delete the beginning of a partition. So all records before ``cut`` are copied, encrypted ones too.
     """
 
-    place: TopicPartition
+    topic_partition: TopicPartition
     end: int = 0
     first: int = 0
     cut: int = 0
@@ -72,7 +72,7 @@ class Partition:
     copies_end: int = 0
     """The offset behind the last copy; 0 where there is none."""
     copied: OffsetSet = field(default_factory=OffsetSet)
-    """Offsets that have a copy, by what records say of themselves; once verified, by what they contain."""
+    """Offsets that have a copy, by the headers of the copies; once verified, by their contents."""
     _tail: int = 0
     _tail_size: int = 0
 
@@ -95,7 +95,7 @@ class Partition:
     def take_copy(self, record: ConsumerRecord) -> RecordPosition | None:
         """Note that a record is a copy. Returns the position that it was copied from, if it was in this partition."""
         source = RecordPosition.parse(header(record.headers, COPY_OF))
-        if source is None or source.topic_partition != self.place or source.offset >= record.offset:
+        if source is None or source.topic_partition != self.topic_partition or source.offset >= record.offset:
             return None
         self.copied.add(source.offset)
         self.copies_end = max(self.copies_end, record.offset + 1)
@@ -103,7 +103,7 @@ class Partition:
 
     @property
     def uncopied(self) -> int:
-        """Records before ``cut`` that have no copy."""
+        """The number of records before ``cut`` that have no copy."""
         return self.records - self.copied.count(self.first, self.cut)
 
 
@@ -115,7 +115,7 @@ def survey(scanner: LogScanner, topics: Iterable[str], is_due: IsDue, names: set
 
     ``names`` gets the positions that records name.
     """
-    found = {place: Partition(place) for place in scanner.topic_partitions(topics)}
+    found = {partition: Partition(partition) for partition in scanner.topic_partitions(topics)}
     for record in read(scanner, dict.fromkeys(found)):
         found[record.topic_partition].take(record, is_due(record))
         names.update(named(record))

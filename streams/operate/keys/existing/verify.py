@@ -4,8 +4,8 @@ A partition's digest is the sum, modulo 2**256, of the SHA-256 digests of its re
 order, and each record's digest includes its position: for a copy, the position that it names.
 
 Any producer can write the header ``copy-of``. A copy of ours is encrypted with a data key of this deployment, which
-authenticates the header. Of a record that nobody can open, or that cannot be encrypted, a copy is equal to it. Others
-are passed over.
+authenticates the header. A record that nobody can open, or that cannot be encrypted, is equal to its copy. Other
+records with the header are passed over.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.records import ConsumerRecord, TopicPartition
 from fhirline.streams.observe.terminal import counted
-from fhirline.streams.operate.keys.existing.copying import Copier, Meant
+from fhirline.streams.operate.keys.existing.copying import Copier, OriginalRecord
 from fhirline.streams.operate.keys.existing.survey import OffsetSet, Partitions, read
 
 BATCH = 2_000
@@ -80,31 +80,33 @@ class Verified:
 
 def verify(scanner: LogScanner, copier: Copier, partitions: Partitions) -> dict[TopicPartition, Verified]:
     """Compare all records that are to be removed with their copies. Raises CopiesDiffer."""
-    chosen = {place: item for place, item in partitions.items() if item.cut > item.first}
-    found = {place: Verified() for place in chosen}
-    firsts: dict[TopicPartition, int | None] = {place: item.first for place, item in chosen.items()}
+    chosen = {partition: item for partition, item in partitions.items() if item.cut > item.first}
+    found = {partition: Verified() for partition in chosen}
+    firsts: dict[TopicPartition, int | None] = {partition: item.first for partition, item in chosen.items()}
     for batch in batches(read(scanner, firsts)):
-        for stored, item in zip(batch, copier.meant(batch), strict=True):
-            partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
-            if stored.offset < partition.cut:
+        for stored, item in zip(batch, copier.originals(batch), strict=True):
+            chosen_partition, sums = chosen[stored.topic_partition], found[stored.topic_partition]
+            if stored.offset < chosen_partition.cut:
                 if item is None:
                     sums.left_out += sums.first_copy(stored.offset)
                 else:
                     as_it_is = not item.opened or not (is_sealed(stored) or copier.sealable(stored))
                     sums.take_record(stored.offset, _digest(stored.offset, item, copier), as_it_is)
-            source = partition.take_copy(stored)
-            if source is None or item is None or not partition.first <= source.offset < partition.cut:
+            source = chosen_partition.take_copy(stored)
+            if source is None or item is None:
+                continue
+            if not chosen_partition.first <= source.offset < chosen_partition.cut:
                 continue
             authentic = item.record.data_key is not None
             sums.take_copy(source.offset, _digest(source.offset, item, copier), authentic)
     wrong = [
-        f"{place}: {counted(sums.records.records, 'record')}, {counted(sums.copies.records, 'copy', 'copies')}"
+        f"{partition}: {counted(sums.records.records, 'record')}, {counted(sums.copies.records, 'copy', 'copies')}"
         + (", and their digests differ" if sums.records.records == sums.copies.records else "")
-        for place, sums in sorted(found.items())
+        for partition, sums in sorted(found.items())
         if sums.records != sums.copies
     ]
-    for place, sums in found.items():
-        partitions[place].copied = sums.settled  # what is missing is copied when this is tried again
+    for partition, sums in found.items():
+        partitions[partition].copied = sums.settled  # what is missing is copied when this is tried again
     if wrong:
         raise CopiesDiffer(f"{'; '.join(wrong[:5])}: nothing was removed; run this again")
     return found
@@ -115,7 +117,7 @@ def batches(records: Iterator[ConsumerRecord], size: int = BATCH) -> Iterator[li
         yield batch
 
 
-def _digest(offset: int, item: Meant, copier: Copier) -> bytes:
+def _digest(offset: int, item: OriginalRecord, copier: Copier) -> bytes:
     record, headers = item.record, copier.moved.back(item.headers)
     found = hashlib.sha256(_LENGTH.pack(offset))
     parts = [record.key or b"", record.value, *(part for name, sent in headers for part in (name.encode(), sent))]

@@ -26,11 +26,15 @@ class NotReadYet(KafkaAccessError):
 
 
 def wait(settings: Settings, partitions: Partitions, patience: float, show: Callable[[int], None]) -> None:
-    """Return once the groups have read all copies. ``show`` is told how many records they have yet to read.
+    """Return once the groups have read all copies. ``show`` gets the number of records that they have yet to read.
 
     Raises NotReadYet after ``patience`` seconds without progress.
     """
-    ends = {place: item.copies_end for place, item in partitions.items() if item.cut > item.first and item.copies_end}
+    ends = {
+        partition: item.copies_end
+        for partition, item in partitions.items()
+        if item.cut > item.first and item.copies_end
+    }
     if not ends:
         return
     last, since = -1, time.monotonic()
@@ -56,7 +60,9 @@ def left(settings: Settings, ends: dict[TopicPartition, int]) -> dict[str, int]:
     of_enrichment = {raw_topic(vendor) for vendor in ENRICHED}
     groups = {
         settings.group: ends,
-        f"{settings.group}.enrich": {place: end for place, end in ends.items() if place.topic in of_enrichment},
+        f"{settings.group}.enrich": {
+            partition: end for partition, end in ends.items() if partition.topic in of_enrichment
+        },
     }
     behind: dict[str, int] = {}
     try:
@@ -64,7 +70,7 @@ def left(settings: Settings, ends: dict[TopicPartition, int]) -> dict[str, int]:
             for group, wanted in groups.items():
                 if not wanted:
                     continue
-                asked = [kafka.TopicPartition(*place) for place in wanted]
+                asked = [kafka.TopicPartition(*partition) for partition in wanted]
                 found = admin.list_group_offsets({group: asked})[group]
                 count = sum(
                     max(0, wanted[TopicPartition(tp.topic, tp.partition)] - max(0, answer.offset))

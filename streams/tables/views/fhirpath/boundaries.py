@@ -60,7 +60,7 @@ def moment(value: Any, high: bool) -> Any:
 
 
 def spans(one: str, other: str) -> tuple[Span, Span] | None:
-    """Return what two texts may mean at least and at most, to be compared. None unless both are dates, or both times.
+    """Return the least and the greatest meaning of each of two texts. None unless both are dates, or both times.
 
     Two days are compared as days; where one has a time, both are moments. A second stands for its beginning: FHIRPath
     counts seconds and their fraction as one.

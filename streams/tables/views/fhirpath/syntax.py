@@ -11,7 +11,7 @@ Scalar: TypeAlias = bool | int | Decimal | str
 
 @dataclass(frozen=True)
 class Literal:
-    """``'official'``, ``1.5``, ``true``; None is the empty collection ``{}``."""
+    """A literal: ``'official'``, ``1.5``, ``true``; None is the empty collection ``{}``."""
 
     value: Scalar | None
 
@@ -23,14 +23,14 @@ class This:
 
 @dataclass(frozen=True)
 class Variable:
-    """``%name``: a constant of the view, or ``%rowIndex``, ``%resource``, ``%context``."""
+    """A variable, ``%name``: a constant of the view, or ``%rowIndex``, ``%resource``, ``%context``."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class Member:
-    """``base.name``. Without a base, an element of the item that the expression is evaluated on."""
+    """An element, ``base.name``. Without a base, an element of the item that the expression is evaluated on."""
 
     base: "Expression | None"
     name: str
@@ -38,7 +38,7 @@ class Member:
 
 @dataclass(frozen=True)
 class Index:
-    """``base[position]``."""
+    """One item, ``base[position]``."""
 
     base: "Expression"
     position: "Expression"
@@ -46,7 +46,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Call:
-    """``base.name(arguments)``. ``at`` is where the name begins, for errors."""
+    """A function call, ``base.name(arguments)``. ``at`` is where the name begins, for errors."""
 
     base: "Expression | None"
     name: str
@@ -56,7 +56,7 @@ class Call:
 
 @dataclass(frozen=True)
 class TypeOperation:
-    """``base is Quantity`` and ``base as Quantity``."""
+    """A test or a choice of a type: ``base is Quantity``, ``base as Quantity``."""
 
     operator: str
     base: "Expression"
@@ -65,7 +65,7 @@ class TypeOperation:
 
 @dataclass(frozen=True)
 class Operation:
-    """``left operator right``."""
+    """An operation, ``left operator right``."""
 
     operator: str
     left: "Expression"

@@ -19,7 +19,7 @@ from fhirline.streams.tables.catalog import load_catalog
 from fhirline.streams.tables.delta.batch_writer import Writer
 from fhirline.streams.tables.delta.lake_table import LakeTable, position_id
 from fhirline.streams.tables.open_store import open_lakehouse
-from fhirline.streams.tables.store import OtherWriter, StoreAway
+from fhirline.streams.tables.store import OtherWriter, StoreUnavailable
 from fhirline.streams.tables.topics import TOPICS, read_topics
 from tests.support.lakehouse import keep_lake, lake_held, lake_tables, lake_wrong, uneven
 from tests.support.processes import Command
@@ -133,7 +133,7 @@ def test_delta_itself_refuses_two_commits_of_the_same_transaction_identifier(lak
     """Also where a commit might be rebased: it adds no rows, and reads none."""
     keep_lake(lake)
     [table] = [item for item in lake_tables(lake) if item.table.name == "patient"]
-    place = min(table.places)
+    place = min(table.partitions)
     noted = CommitProperties(app_transactions=[Transaction(position_id(place), 7)], max_commit_retries=10)
     one, other = DeltaTable(table.delta.table_uri), DeltaTable(table.delta.table_uri)
     nothing = table.delta.to_pyarrow_table()
@@ -168,10 +168,10 @@ def test_a_commit_with_an_unknown_result_is_neither_lost_nor_repeated(
             append(self, *given)  # type: ignore[arg-type]  # passed on as given
         if self.table.name in failing:
             failing.remove(self.table.name)
-            raise StoreAway("table patient: OSError")
+            raise StoreUnavailable("table patient: OSError")
 
     monkeypatch.setattr(LakeTable, "_append", fails)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         following.write(records)
     following.write(records)
     assert failing == []
