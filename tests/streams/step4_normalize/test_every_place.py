@@ -33,7 +33,7 @@ GROUPS = {
     **{f"credentials {part}": [*WITHHELD][part::6] for part in range(6)},
 }
 POSITIONS = {(case.vendor, case.name): position for position, case in enumerate(CASES)}
-SAMPLE = 160
+SAMPLE = 400
 """Each so many-th of the pairs of a place and a disguise is in the fast form."""
 SHARE = int(os.environ.get("SECRETS_SHARE") or 4)
 """Each so many-th is in the long form; ``SECRETS_SHARE=1`` for all, which takes some six minutes of CPU."""
