@@ -74,8 +74,8 @@ The supervisor starts it again, and it repeats the batch. The number is EX_SOFTW
 OTHER_WRITER = 75
 """``tables``: a process of another group keeps the same tables, or another one has changed them. Nothing was written.
 
-Started again, the process begins where the other one is, and one of the two ends again. Only one of them may be started
-again. The number is EX_TEMPFAIL of sysexits.h.
+Started again, the process begins where the other one is, and one of the two ends again: stop one of them permanently.
+The number is EX_TEMPFAIL of sysexits.h.
 """
 
 INTERRUPTED = 130

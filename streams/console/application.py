@@ -72,7 +72,7 @@ async def errors(request: web.Request, handler: Handler) -> web.StreamResponse:
             answer.headers["Retry-After"] = again
         return answer
     except (KafkaAccessError, ConfigurationError) as error:
-        return _error_page(request, 503, "Kafka or a setting prevents it", str(error))
+        return _error_page(request, 503, "Kafka or a setting prevents this page", str(error))
     except FhirlineError as error:
         return _error_page(request, 500, "It did not work", str(error))
     except Exception as error:  # noqa: BLE001  # a traceback may hold a payload
