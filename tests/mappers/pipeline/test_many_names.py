@@ -12,7 +12,7 @@ import pytest
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.pipeline import bounds, redacted_parts, redacted_values, secret_forms, tolerant
+from fhirline.mappers.pipeline import redacted_parts, redacted_values, secret_forms, tolerant, weight
 from fhirline.mappers.pipeline.bounds import bounded
 from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.limits import Limits
@@ -119,14 +119,14 @@ def test_behind_twice_as_many_names_a_short_list_is_redacted_whole_too() -> None
 def test_the_weight_of_a_chain_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """At each level again, 150 levels took 75 times as long as one."""
     visited = 0
-    weigh = bounds._Bounder._weigh
+    weigh = weight.Weights._weigh
 
     def counted(self: Any, value: Any) -> Any:
         nonlocal visited
         visited += 1
         return weigh(self, value)
 
-    monkeypatch.setattr(bounds._Bounder, "_weigh", counted)
+    monkeypatch.setattr(weight.Weights, "_weigh", counted)
 
     def chain(levels: int) -> Any:
         value: Any = 1
