@@ -8,11 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline import plain_parts, secret_blocks, secret_markup, secret_texts, secret_values
+from fhirline.mappers.pipeline import (
+    plain_parts,
+    secret_blocks,
+    secret_markup,
+    secret_search,
+    secret_texts,
+    secret_values,
+)
 from fhirline.mappers.pipeline.html_references import without_references
 from fhirline.mappers.pipeline.redacted_values import Redaction
 from fhirline.mappers.pipeline.redaction import REDACTED, redact
-from fhirline.mappers.pipeline.secret_values import without_credentials
+from fhirline.mappers.pipeline.secret_search import Search
+from fhirline.mappers.pipeline.secret_values import withhold, without_credentials
 from tests.support.redaction import SECRET, both_ways
 
 
@@ -135,3 +143,31 @@ def test_a_secret_below_many_lists_is_redacted() -> None:
         for _ in range(60):
             secret, expected = [*before, secret, *behind], [*before, expected, *behind]
         assert both_ways({"a": secret}) == {"a": expected}
+
+
+def test_credentials_are_searched_in_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind them a text that may have one is withheld. Long texts leave the short ones their share."""
+    monkeypatch.setattr(secret_search, "MOST", ((100, 2_000), (float("inf"), 20_000)))
+    long = "Your confirmation code (to log in), your password of a day: see above. " * 20
+    note = "The password of the ward is on the board"
+    body = {"chat": [long] * 200, "plain": "Cough. " * 2_000, "note": note, "key": f"password: {SECRET}"}
+    made, withheld = withhold(body)
+    assert made["chat"][0] == long
+    assert made["chat"][100:] == [REDACTED] * 100
+    assert (made["plain"], made["note"]) == (body["plain"], note)
+    assert made["key"] == REDACTED
+    assert withheld == ()
+    many, _ = withhold({"chat": [note] * 200, "history": long})
+    assert many["chat"][0] == note
+    assert many["chat"][-1] == REDACTED
+    assert many["history"] == long
+
+
+def test_a_text_counts_once_for_each_form_that_may_be_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    monkeypatch.setattr(Search, "spend", lambda _, text: searched.append(len(text)))
+    for number in (10, 1_000):
+        searched.clear()
+        withhold({"note": "Cough and a token of thanks. " * number, "plain": "Cough. " * number})
+        assert 0 < len(searched) <= 3
+        assert {*searched} == {29 * number}
