@@ -23,6 +23,8 @@ from fhirline.mappers.pipeline.secret_texts import (
 
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+_MOST_ENCODED = 2_000
+"""Words of a body that encode the name of a secret and are decoded."""
 _LONGEST_REMEMBERED = 200
 _ANY_MARK = f'"|{MARK}'
 _MAY_HIDE_A_NAME = re.compile(rf'["=]|{BASE64_MARK}')
@@ -52,6 +54,7 @@ class TextRedaction(ABC):
         self._texts: dict[tuple[str, frozenset[str], int], str] = {}
         self._read = 0
         self._names = 0
+        self._encoded = iter(range(_MOST_ENCODED))
 
     @abstractmethod
     def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
@@ -98,7 +101,9 @@ class TextRedaction(ABC):
             return REDACTED
         self._read += 1
         if room > 1:
-            text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)
+            text = without_encoded(
+                text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner, self._encoded
+            )
         if has_mark(text):
             text = redacted_text(text, below, room, self.redacted)
         return without_labelled(without_blocks(text, _heads(below)))

@@ -1,6 +1,7 @@
 """Texts of many signs are read a bounded number of times, whatever they name (mapping.md §7)."""
 
 import re
+from base64 import b64encode
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from fhirline.mappers.pipeline import (
     plain_parts,
+    redacted_texts,
     secret_blocks,
     secret_markup,
     secret_search,
@@ -171,3 +173,16 @@ def test_a_text_counts_once_for_each_form_that_may_be_in_it(monkeypatch: pytest.
         withhold({"note": "Cough and a token of thanks. " * number, "plain": "Cough. " * number})
         assert 0 < len(searched) <= 3
         assert {*searched} == {29 * number}
+
+
+def test_so_many_encoded_words_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redacted_texts, "_MOST_ENCODED", 5)
+    named = b64encode(b"the pass_code is not sent").decode()
+    secret = b64encode(f"pass_code: {SECRET}".encode()).decode()
+    made = redact(
+        {"notes": [f"{at} {named}. {named}" for at in range(4)], "plain": b64encode(b"Cough since two days").decode()}
+    )
+    assert made["notes"][:2] == [f"{at} {named}. {named}" for at in range(2)]
+    assert made["notes"][3] == f"3 {REDACTED}. {REDACTED}"
+    assert made["plain"] == b64encode(b"Cough since two days").decode()
+    assert redact({"note": f"a {secret}."})["note"] == f"a {REDACTED}."
