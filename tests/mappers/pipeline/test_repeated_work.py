@@ -184,5 +184,5 @@ def test_so_many_encoded_words_are_decoded(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert made["notes"][:2] == [f"{at} {named}. {named}" for at in range(2)]
     assert made["notes"][3] == f"3 {REDACTED}. {REDACTED}"
-    assert made["plain"] == b64encode(b"Cough since two days").decode()
+    assert made["plain"] == plain
     assert redact({"note": f"a {secret}."})["note"] == f"a {REDACTED}."
