@@ -23,6 +23,12 @@ from fhirline.mappers.pipeline.secret_texts import (
 
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+_MOST_CHARACTERS = 3_000_000
+"""Characters of these texts, of what they encode and of their undisguised forms, each counted whenever it is read.
+
+Behind them as well one that may name a secret is redacted whole: a text with signs of several encodings is read again
+for each, and in each again.
+"""
 _MOST_ENCODED = 2_000
 """Words of a body that encode the name of a secret and are decoded."""
 _LONGEST_REMEMBERED = 200
@@ -52,7 +58,7 @@ class TextRedaction(ABC):
 
     def __init__(self) -> None:
         self._texts: dict[tuple[str, frozenset[str], int], str] = {}
-        self._read = 0
+        self._read = self._characters = 0
         self._names = 0
         self._encoded = iter(range(_MOST_ENCODED))
 
@@ -94,12 +100,13 @@ class TextRedaction(ABC):
         if not _text_finder(below)(text):
             if '"' not in text or surely_plain(text, below):
                 return text
-        elif self._read >= _MOST_READ:
+        elif self._read >= _MOST_READ or self._characters >= _MOST_CHARACTERS:
             if not (_text_finder(below, "")(text) or names_secret(text, below)):
                 return text
             self._names += 1
             return REDACTED
         self._read += 1
+        self._characters += len(text)
         if room > 1:
             text = without_encoded(
                 text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner, self._encoded
