@@ -159,7 +159,7 @@ class Normalizer:
             event_flags.append(Flag(STRING_CUT, within.shortened))
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=[*updates])
         for made in mapped.resources:
-            collect(made, context.version, state, drafts, self.limits.state)
+            collect(made, context.version, state, drafts, self.limits.state, self.limits.bytes)
         if sum(not constant for _, constant in drafts.drafts) > self.limits.resources:
             raise TooComplex("resources")
         build = OutputBuilder(context, self.validate, key, drafts, self.limits.bytes)
