@@ -16,7 +16,7 @@ from fhirline.mappers.payload import Payload
 from fhirline.mappers.pipeline.declared_fields import Field, declared_fields
 from fhirline.mappers.pipeline.envelope import Body
 from fhirline.mappers.pipeline.limits import MAX_STRING, Cut, Limits, TooComplex, common_pointer, cut
-from fhirline.mappers.pipeline.weight import has_wide, weight
+from fhirline.mappers.pipeline.weight import OTHER, REPEATED, Weights, has_wide, weight
 
 LEVELS = 3
 """Number of tries to map an event; each gives less to documents and to values that no mapping reads."""
@@ -28,13 +28,15 @@ _SHARES = ((1, 4), (8, 32), (128, 128))
 class Bounded(NamedTuple):
     """A body within the limits, and the whole one. ``cuts``: what the former lacks.
 
-    ``shortened``: JSON Pointers of strings that were cut.
+    ``shortened``: JSON Pointers of strings that were cut. ``further``: the next level at which more of the documents
+    is cut, `LEVELS` where there is none.
     """
 
     body: Body
     whole: Body
     cuts: tuple[Cut, ...] = ()
     shortened: tuple[str, ...] = ()
+    further: int = 1
 
 
 def bounded(body: Body, model: type[Payload], limits: Limits, level: int = 0) -> Bounded:
@@ -69,13 +71,22 @@ def _is_small(body: Body, limits: Limits) -> bool:
 
 
 class _Part(NamedTuple):
-    """A part of the body that may be cut: where it belongs, its place, and whether a mapping reads it."""
+    """A part of the body that may be cut: where it belongs, the pointer above it, and whether a mapping reads it.
+
+    A body may have hundreds of thousands of them, of which most are one number each.
+    """
 
     container: Any
     key: Any
     value: Any
-    pointer: str
+    above: str
     read: bool
+
+    @property
+    def pointer(self) -> str:
+        """The part's JSON Pointer."""
+        key = self.key
+        return f"{self.above}/{escape(key) if key.__class__ is str else key}"
 
 
 class _Bounder:
@@ -85,8 +96,8 @@ class _Bounder:
         self._limits = limits
         self._half = limits.bytes // 2
         self._unit = max(1, self._half // limits.values)
-        self._shares = _SHARES[level]
-        self._weights: dict[int, tuple[int, int, bool]] = {}
+        self._level = level
+        self._weight = Weights(limits.items)
         self._parts: list[_Part] = []
         self._declared = 0
         self.cuts: list[Cut] = []
@@ -96,12 +107,15 @@ class _Bounder:
         made = self._object(body, model, "")
         if self._declared > self._half:
             raise TooComplex("values")
-        for_documents, for_unread = (self._half // share for share in self._shares)
+        for_documents, for_unread = (self._half // share for share in _SHARES[self._level])
         documents = [part for part in self._parts if part.read]
         left = self._half - self._declared
-        left -= self._share(documents, min(left, for_documents))
-        self._share([part for part in self._parts if not part.read], min(left, for_unread))
-        return Bounded(made, body, tuple(self.cuts), tuple(self.shortened))
+        taken = self._share(documents, min(left, for_documents))
+        further = next(
+            (level for level in range(self._level + 1, LEVELS) if taken > self._half // _SHARES[level][0]), LEVELS
+        )
+        self._share([part for part in self._parts if not part.read], min(left - taken, for_unread))
+        return Bounded(made, body, tuple(self.cuts), tuple(self.shortened), further)
 
     # -- declared fields: never cut
 
@@ -109,18 +123,19 @@ class _Bounder:
         """Copy an object that a model describes; what may be cut of it becomes a part."""
         made: dict[str, Any] = {}
         known = declared_fields(model)
+        read = not known or model.read_whole
         for key, item in value.items():
-            place = f"{pointer}/{escape(key)}"
             declared = known.get(key)
             if declared is None or declared.document:
                 made[key] = item  # keeps the order of the members
-                self._parts.append(_Part(made, key, item, place, declared is not None or not known or model.read_whole))
+                self._parts.append(_Part(made, key, item, pointer, read or declared is not None))
             else:
-                made[key] = self._member(item, declared, place, made, key)
+                made[key] = self._member(item, declared, pointer, made, key)
         return made
 
-    def _member(self, item: Any, declared: Field, place: str, container: Any, key: Any) -> Any:
+    def _member(self, item: Any, declared: Field, above: str, container: Any, key: str) -> Any:
         """Copy the value of a declared field."""
+        place = f"{above}/{escape(key)}"
         made: Any
         entries: Iterable[tuple[Any, Any]]
         if isinstance(item, list):
@@ -128,20 +143,22 @@ class _Bounder:
         elif declared.many and is_list(item):
             made, entries = {}, item.items()
         else:
-            return self._value(item, declared.model, place, container, key)
+            return self._value(item, declared.model, above, container, key)
         if len(item) > self._limits.items:
             raise TooComplex("items", _LONG_NUMBER.sub("*", place))
         for at, entry in entries:
-            made[at] = self._value(entry, declared.model, f"{place}/{at}", made, at)
+            made[at] = self._value(entry, declared.model, place, made, at)
         return made
 
-    def _value(self, item: Any, model: type[Payload] | None, place: str, container: Any, key: Any) -> Any:
+    def _value(self, item: Any, model: type[Payload] | None, above: str, container: Any, key: Any) -> Any:
+        part = _Part(container, key, item, above, read=False)
+        place = part.pointer
         if isinstance(item, dict) and model is not None:
             return self._object(item, model, place)
         if isinstance(item, dict | list) and item:
-            self._parts.append(_Part(container, key, item, place, read=False))
+            self._parts.append(part)
             return item
-        self._declared += self._unit + len(place) + (len(item) if isinstance(item, str) else _OTHER)
+        self._declared += self._unit + len(place) + (len(item) if isinstance(item, str) else OTHER)
         return self._text(item, place)
 
     # -- parts: cut where they exceed their share
@@ -152,7 +169,7 @@ class _Bounder:
         The values of parts that get no share become one Cut, at the deepest place that is above all of them. ``cost``
         is that of the only part, where it is known.
         """
-        costs = [self._cost(part.value, len(part.pointer)) for part in parts] if cost is None else [cost]
+        costs = [self._part_cost(part) for part in parts] if cost is None else [cost]
         order = sorted(range(len(parts)), key=costs.__getitem__)
         most, taken = budget // self._unit, 0
         if len(order) > most:
@@ -160,6 +177,9 @@ class _Bounder:
             self._cut_parts([parts[number] for number in sorted(left)])
         for before, number in enumerate(order):
             part, share = parts[number], (budget - taken) // (len(order) - before)
+            if costs[number] <= share and costs[number] <= MAX_STRING and not isinstance(part.value, dict | list):
+                taken += costs[number]  # a number or a short text that fits
+                continue
             fitted = self._fit(part.value, part.pointer, share, part.read, costs[number])
             if fitted is _CUT:
                 _remove(part.container, part.key)
@@ -171,9 +191,13 @@ class _Bounder:
     def _cut_parts(self, parts: Sequence[_Part]) -> None:
         for part in parts:
             _remove(part.container, part.key)
-        place = common_pointer(part.pointer for part in parts)
-        content = parts[0].value if len(parts) == 1 else {part.pointer: part.value for part in parts}
-        values = sum(self._weight(part.value)[0] for part in parts)
+        by_pointer = {part.pointer: part.value for part in parts}
+        place = common_pointer(by_pointer)
+        content = parts[0].value if len(parts) == 1 else by_pointer
+        values = sum(
+            self._weight(value)[0] if value.__class__ is dict or value.__class__ is list else 1
+            for value in by_pointer.values()
+        )
         self.cuts.append(cut(place, content, values, read=parts[0].read))
 
     def _fit(self, value: Any, pointer: str, budget: int, read: bool, cost: int) -> Any:
@@ -181,7 +205,7 @@ class _Bounder:
         if cost <= budget and not self._weight(value)[2]:
             return self._texts(value, pointer)
         if value and pointer.count("/") <= _DEEPEST:
-            most = budget // (self._unit + _REPEATED * len(pointer))
+            most = budget // (self._unit + REPEATED * len(pointer))
             if isinstance(value, dict) and len(value) <= most:
                 return self._fit_object(value, pointer, budget, read, cost)
             if isinstance(value, list) and most > 0:
@@ -192,13 +216,13 @@ class _Bounder:
     def _fit_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool, cost: int) -> dict[str, Any]:
         """Fit the members of an object. An only one costs what the object does, unless its pointer is escaped."""
         made = dict(value)
-        parts = [_Part(made, key, item, f"{pointer}/{escape(key)}", read) for key, item in value.items()]
+        parts = [_Part(made, key, item, pointer, read) for key, item in value.items()]
         self._share(parts, budget, cost if len(parts) == 1 and not _ESCAPED.search(parts[0].key) else None)
         return made
 
     def _fitted_list(self, value: list[Any], pointer: str, budget: int, most: int, read: bool, cost: int) -> list[Any]:
         made = value[:most]
-        parts = [_Part(made, at, item, f"{pointer}/{at}", read) for at, item in enumerate(made[:])]
+        parts = [_Part(made, at, item, pointer, read) for at, item in enumerate(made[:])]
         self._share(parts, budget, cost if len(value) == 1 else None)
         if len(value) > most:
             values = self._weight(value)[0] - weight(value[:most])[0]
@@ -207,56 +231,13 @@ class _Bounder:
 
     # -- costs, in bytes
 
-    def _cost(self, value: Any, pointer: int) -> int:
-        values, size, _ = self._weight(value)
-        return values * (self._unit + _REPEATED * pointer) + size
-
-    def _weight(self, value: Any) -> tuple[int, int, bool]:
-        """Return number of leaves, bytes below the value's own pointer, and whether a list has too many items."""
-        if not isinstance(value, dict | list) or not value:
-            return 1, len(value) if isinstance(value, str) else _OTHER, False
-        return self._weights.get(id(value)) or self._weigh(value)
-
-    def _weigh(self, value: dict[str, Any] | list[Any]) -> tuple[int, int, bool]:
-        """Weigh a container as `weight` does. The weight of large ones is cached, so that each leaf is visited once."""
-        outer, above = id(value), 0
-        while len(value) == 1:  # one below the other, without a call for each
-            if isinstance(value, dict):
-                ((key, only),) = value.items()
-                step = _REPEATED * (len(key) + 1)
-            else:
-                (only,), step = value, 2 * _REPEATED
-            if not ((only.__class__ is dict or only.__class__ is list) and only):
-                return 1, above + step + (len(only) if only.__class__ is str else _OTHER), False
-            above += step
-            value = only
-        values, size, wide = self._weights.get(id(value)) or self._weigh_members(value)
-        found = values, size + values * above, wide
-        if values > _REMEMBERED:
-            self._weights[outer] = found
-        return found
-
-    def _weigh_members(self, value: dict[str, Any] | list[Any]) -> tuple[int, int, bool]:
-        """Weigh a container of several members."""
-        values, size, weights, is_object = 0, 0, self._weights, isinstance(value, dict)
-        wide = not is_object and len(value) > self._limits.items
-        above = _REPEATED * (len(str(len(value))) + 1)
-        members: Iterable[tuple[Any, Any]] = value.items() if isinstance(value, dict) else enumerate(value)
-        for key, item in members:
-            if is_object:
-                above = _REPEATED * (len(key) + 1)
-            kind = item.__class__
-            if (kind is dict or kind is list) and item:
-                below, inner, wider = weights.get(id(item)) or self._weigh(item)
-                values += below
-                size += inner + below * above
-                wide = wide or wider
-            else:
-                values += 1
-                size += above + (len(item) if kind is str else _OTHER)
-        if values > _REMEMBERED:
-            weights[id(value)] = values, size, wide
-        return values, size, wide
+    def _part_cost(self, part: _Part) -> int:
+        key, value = part.key, part.value
+        pointer = len(part.above) + 1 + (len(escape(key)) if key.__class__ is str else len(str(key)))
+        if value.__class__ is dict or value.__class__ is list:
+            values, size, _ = self._weight(value)
+            return values * (self._unit + REPEATED * pointer) + size
+        return self._unit + REPEATED * pointer + (len(value) if value.__class__ is str else OTHER)
 
     # -- strings
 
@@ -285,15 +266,6 @@ _ESCAPED = re.compile("[~/]")
 
 _DEEPEST = 100
 """Levels below which a part that does not fit is cut as a whole."""
-
-_OTHER = 8
-"""Bytes that a value other than a text counts for."""
-
-_REPEATED = 8
-"""Times that the pointer of a value counts: resources, Bundle and state may repeat it."""
-
-_REMEMBERED = 64
-"""The weight of containers of more leaves is cached, so that a deep body is not weighed again at each level."""
 
 _CUT = object()
 

@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import orjson
+
 from fhirline.mappers.pipeline.limits import HISTORY_CUT, TooComplex
 from fhirline.mappers.results import (
     BuiltResource,
@@ -60,13 +62,23 @@ class DraftSet:
             self.drafts.append((_draft(made, version), True))
 
 
+_SMALL = 1_000
+"""The part of the limit of a subject's state below which an event's updates are stored without a look at its size."""
+
+
 def collect(
-    made: NewResource | Fold, version: Version, state: State, into: DraftSet, most_entries: int = 1_000
+    made: NewResource | Fold,
+    version: Version,
+    state: State,
+    into: DraftSet,
+    most_entries: int = 1_000,
+    most_bytes: int = 16_777_216,
 ) -> None:
     """Add the drafts of one result of a mapping, and its state updates. ``version`` is the event's.
 
     A fold is built from at most ``most_entries`` state entries of one kind, those of the greatest versions; then its
-    first resource has the flag ``history-cut`` (mapping.md §1.1). Raises TooComplex where the event alone has more.
+    first resource has the flag ``history-cut`` (mapping.md §1.1). Raises TooComplex where the event alone has more, or
+    where it would make the subject's entries larger than ``most_bytes`` together.
 
     Any order of arrival ends in the same resource: per entry the greatest version wins.
 
@@ -85,16 +97,18 @@ def collect(
     Ana []
     """
     if isinstance(made, Fold):
-        _collect_fold(made, version, state, into, most_entries)
+        _collect_fold(made, version, state, into, most_entries, most_bytes)
     else:
         _collect_new(made, version, state, into)
 
 
-def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, most: int) -> None:
+def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, most: int, most_bytes: int) -> None:
     entries, updates = _merged(fold, version, state(fold.subject))
     cut = False
     if len(entries) > most:
         entries, updates, cut = _latest(fold, version, entries, updates, most)
+    if _size(update.entry for update in updates) > most_bytes // _SMALL and _size(entries.values()) > most_bytes:
+        raise TooComplex("state bytes", fold.subject.partition("/")[0])
     into.updates.extend(updates)
     resources: list[BuiltResource] = []
     for made in fold.build(entries):
@@ -122,6 +136,11 @@ def _collect_fold(fold: Fold, version: Version, state: State, into: DraftSet, mo
     into.flags.extend(flag for built in resources if built.targeted for flag in built.flags)
     if stale := tuple(target for target in fold.targets if target not in keys):
         into.flags.append(Flag("stale-event", stale))
+
+
+def _size(entries: Iterable[Entry]) -> int:
+    """Return the bytes of entries as they are stored."""
+    return sum(len(orjson.dumps(entry.stored())) for entry in entries)
 
 
 def _known(fold: Fold, state: State) -> list[BuiltResource]:

@@ -1,6 +1,7 @@
 """Limits of what one event may become, and the values that were cut to stay within them (mapping.md §1.1)."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -90,13 +91,11 @@ def common_pointer(pointers: Iterable[str]) -> str:
     >>> common_pointer(["/a/b/0/c", "/a/b/1", "/a/bc"])
     '/a'
     """
-    first, *others = (pointer.split("/") for pointer in pointers)
-    same = len(first)
-    for tokens in others:
-        same = min(same, len(tokens))
-        while first[:same] != tokens[:same]:
-            same -= 1
-    return "/".join(first[:same])
+    found = [*pointers]
+    same = os.path.commonprefix((min(found), max(found)))  # noqa: RUF071  # the end of a token is looked for below
+    if all(pointer[len(same) : len(same) + 1] in ("", "/") for pointer in found):
+        return same
+    return same.rpartition("/")[0]
 
 
 def short(pointer: str) -> str:

@@ -33,6 +33,9 @@ __all__ = ["InMemoryState", "Normalized", "Normalizer", "Output", "Refusal", "St
 UNKNOWN = "unknown"
 """Event type in headers and tags of an event whose type is not a known one: they never hold text of the payload."""
 
+_OF_UNREAD = ("Provenance", "OperationOutcome")
+"""Types of the resources whose bytes depend on values that no mapping reads."""
+
 FIRST_RECEIPT = "received"
 """Name of the state entry that holds when an event without a time of its own was first received."""
 
@@ -99,17 +102,15 @@ class Normalizer:
         if mapping is None:
             within, unmapped = Bounded(envelope.body, envelope.body), MappingResult(flags=(Flag("not-supported"),))
             return self._assemble(context, key, unmapped, None, state, within)
-        failure = TooComplex("values")
-        tried: tuple[Cut, ...] | None = None
-        for level in range(LEVELS):
+        level = 0
+        while True:
             within = bounded(envelope.body, mapping.model, self.limits, level)
-            if within.cuts == tried:
-                break  # nothing more can be cut
             try:
                 return self._map(context, key, mapping, within, state)
             except TooComplex as error:
-                tried, failure = within.cuts, error
-        raise failure
+                level = level + 1 if error.path in _OF_UNREAD else within.further
+                if level >= LEVELS:
+                    raise
 
     def _map(self, context: Context, key: str, mapping: EventMapping, within: Bounded, state: State) -> Normalized:
         """Map the part of an event's body that is within the limits, without credentials (mapping.md §7)."""
@@ -158,7 +159,7 @@ class Normalizer:
             event_flags.append(Flag(STRING_CUT, within.shortened))
         drafts = DraftSet(flags=[*event_flags, *(refused.flag for refused in mapped.refused)], updates=[*updates])
         for made in mapped.resources:
-            collect(made, context.version, state, drafts, self.limits.state)
+            collect(made, context.version, state, drafts, self.limits.state, self.limits.bytes)
         if sum(not constant for _, constant in drafts.drafts) > self.limits.resources:
             raise TooComplex("resources")
         build = OutputBuilder(context, self.validate, key, drafts, self.limits.bytes)

@@ -64,6 +64,17 @@ def letters(number: int) -> str:
     return found
 
 
+NAMES = (
+    "confirmation=>\u2022 code%3D(\u200bcGFzc19jb2Rlconfirmation code(\u200bcGFzc19jb2Rlconfirmationsk-proj->code"
+    "\u200bcGFzc19jb2Rlconfirmation (\u200b KEY-----confirmation=>\u2022 code%3D(\u200b"
+)
+"""Names of secrets and beginnings of tokens, in clear, encoded, and between signs that nobody sees."""
+
+
+SEVERAL_ENCODINGS = "\\u0022=3D code\u0416pass_codeotp=3D =3D  %3D =3Dcode\\u0022='s3D = \uff41]]=("
+"""Signs of several encodings, in each of which a text may have a secret."""
+
+
 def item(number: int) -> dict[str, Any]:
     """An item of any list of any vendor."""
     return {
@@ -117,6 +128,11 @@ SHAPES: dict[str, Callable[[], Any]] = {
     "columns of secrets": lambda: [[f"pass_code{number}" for number in range(400)], *[["a"] * 400] * (SIZE // 1_602)],
     "non-ASCII keys": lambda: [{f"\u00e9{letters(number)}": 1} for number in range(SIZE // 14)],
     "calls with secrets": lambda: "ChatConfig(token=x) " * (SIZE // 21),
+    "items with unread values": lambda: [
+        {**item(number), **{f"unread{extra}": extra for extra in range(200)}} for number in range(SIZE // 4_100)
+    ],
+    "names of passwords": lambda: NAMES * (SIZE // len(NAMES.encode()) - 1),
+    "texts in several encodings": lambda: [f"{number} {SEVERAL_ENCODINGS * 1_000}" for number in range(SIZE // 73_000)],
     "items of one id": lambda: [{**item(number), "id": 7} for number in range(200)],
 }
 

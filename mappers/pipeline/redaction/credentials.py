@@ -28,6 +28,7 @@ from fhirline.mappers.pipeline.redaction.keys import (
 )
 from fhirline.mappers.pipeline.redaction.labels import labelled_values, named_columns
 from fhirline.mappers.pipeline.redaction.members import numbered_keys
+from fhirline.mappers.pipeline.redaction.search import Search, SearchedTooMuch
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"(?<![^\s\"'<>])(?=[^\s\"'<>]{3})[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
@@ -59,10 +60,11 @@ def _credential_finder() -> Callable[[str | bytes], bool]:
     return finder("|".join([r"[=%]|&#|//.*@|@.*//|(?i:ookie|uth)|\x{ff1a}", DISGUISE.pattern, *form_hints()]))
 
 
-def without_credentials(text: str) -> str:
+def without_credentials(text: str, search: Search | None = None) -> str:
     """Return a text in which each credential is replaced by ``[redacted]``; ``[redacted]`` alone if it is one.
 
-    Bearer tokens, JWTs, private keys, addresses with a user or with a signature or token among their parameters.
+    Bearer tokens, JWTs, private keys, addresses with a user or with a signature or token among their parameters. Of a
+    text that exceeds its body's ``search``, nothing is shown.
 
     >>> without_credentials("Join https://rooms.example.org/r/1?sig=abc at noon")
     'Join [redacted] at noon'
@@ -71,36 +73,49 @@ def without_credentials(text: str) -> str:
     """
     if _WHOLE.fullmatch(text):
         return REDACTED
-    new = _without_forms(text)
-    if (plain := undisguised(new)) != new:
-        shown = _without_forms(plain)
-        new = new if shown == plain else shown  # a text without a secret keeps its letters
+    try:
+        new = _without_forms(text, search)
+        if (plain := undisguised(new)) != new:
+            shown = _without_forms(plain, search)
+            new = new if shown == plain else shown  # a text without a secret keeps its letters
+    except SearchedTooMuch:
+        return REDACTED
     return text if new == text else REDACTED if not new.replace(REDACTED, "").strip() else new
 
 
-def _without_forms(text: str) -> str:
+def _without_forms(text: str, search: Search | None) -> str:
     """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
     if _form_finder()(text):
         for may_match, form in forms():
             if may_match(text):
+                if search:
+                    search.spend(text)
                 text = form.sub(REDACTED, text)
-    if ("%" in text or "&#" in text) and _encoded_credential(text):
+    if ("%" in text or "&#" in text) and _encoded_credential(text, search):
         return REDACTED
     if "=" in text or "@" in text or "%" in text:
         text = _ADDRESS.sub(lambda found: REDACTED if _signed(found[0]) else found[0], text)
     return text
 
 
-def _encoded_credential(text: str) -> bool:
+def _encoded_credential(text: str, search: Search | None) -> bool:
     """Return whether a text has a credential, or JSON with a key that is withheld, in percent or HTML encoding."""
     for _ in range(4):
         if (decoded := unquoted(without_references(text).replace("+", " "))) == text:
             return False
         text = decoded
-        if _names_withheld(text) or (
-            _form_finder()(text) and any(may_match(text) and form.search(text) for may_match, form in forms())
-        ):
+        if _names_withheld(text) or (_form_finder()(text) and _has_form(text, search)):
             return True
+    return False
+
+
+def _has_form(text: str, search: Search | None) -> bool:
+    for may_match, form in forms():
+        if may_match(text):
+            if search:
+                search.spend(text)
+            if form.search(text):
+                return True
     return False
 
 
@@ -128,9 +143,9 @@ def _parameters() -> frozenset[str]:
     return frozenset(map(comparable, secrets().withheld.parameters))
 
 
-def has_credential(text: str) -> bool:
+def has_credential(text: str, search: Search | None = None) -> bool:
     """Return whether a text is, or contains, what looks like a credential."""
-    return without_credentials(text) is not text
+    return without_credentials(text, search) is not text
 
 
 def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -145,7 +160,7 @@ def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     if not _credential_finder()(orjson.dumps(body, default=str)):
         return body, ()
-    new = _withheld(body)
+    new = _withheld(body, Search())
     if new is body:
         return body, ()
     pairs = zip(leaves_of(body), leaves_of(new), strict=True)
@@ -154,13 +169,13 @@ def withhold(body: dict[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     )
 
 
-def _withheld(value: Any) -> Any:
+def _withheld(value: Any, search: Search) -> Any:
     if isinstance(value, str):
-        return without_credentials(value)
+        return without_credentials(value, search)
     if isinstance(value, dict):
         changed = {}
         for key, item in value.items():
-            if isinstance(item, str | dict | list) and (new := _withheld(item)) is not item:
+            if isinstance(item, str | dict | list) and (new := _withheld(item, search)) is not item:
                 changed[key] = new
         if "kty" in value:  # a JSON Web Key
             changed |= {key: REDACTED for key in _PRIVATE_OF_KEY.intersection(value) if isinstance(value[key], str)}
@@ -171,11 +186,12 @@ def _withheld(value: Any) -> Any:
         if numbers := numbered_keys(value):  # PHP's form of a list
             for place in _named_positions([value[key] for key in numbers]):
                 changed[numbers[place]] = REDACTED
-        if any([len(key) >= _SHORTEST and has_credential(key) for key in value]):  # noqa: C419  # as above
-            return _with_keys_withheld({**value, **changed})
+        secret = {key for key in value if len(key) >= _SHORTEST and has_credential(key, search)}
+        if secret:
+            return _with_keys_withheld({**value, **changed}, secret)
         return {**value, **changed} if changed else value
     if isinstance(value, list):
-        items = [_withheld(item) if isinstance(item, str | dict | list) else item for item in value]
+        items = [_withheld(item, search) if isinstance(item, str | dict | list) else item for item in value]
         for place in _named_positions(value) if len(value) > 1 else ():
             items[place] = REDACTED
         return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
@@ -228,11 +244,11 @@ def opaque_withheld(value: Any) -> Any:
     return REDACTED
 
 
-def _with_keys_withheld(value: dict[str, Any]) -> dict[str, Any]:
+def _with_keys_withheld(value: dict[str, Any], secret: set[str]) -> dict[str, Any]:
     made: dict[str, Any] = {}
     number = 1
     for key, item in value.items():
-        new = REDACTED if len(key) >= _SHORTEST and has_credential(key) else key
+        new = REDACTED if key in secret else key
         while new is not key and (new in made or new in value):
             number += 1
             new = f"{REDACTED} {number}"

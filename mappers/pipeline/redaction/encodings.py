@@ -19,10 +19,11 @@ def encoded_pattern() -> str:
     return "|".join(sorted({form for text in spelled for form in _encodings(text.encode())}))
 
 
-def without_encoded(text: str, has_secret: Callable[[str], bool]) -> str:
+def without_encoded(text: str, has_secret: Callable[[str], bool], words: Iterator[int] | None = None) -> str:
     """Return a text in which each word that encodes a text with a secret is ``[redacted]``.
 
-    ``has_secret`` decides on the decoded text: a document that only names a secret stays.
+    ``has_secret`` decides on the decoded text: a document that only names a secret stays. ``words`` has an item for
+    each further word that is decoded; behind them, each that encodes the name of a secret goes.
 
     >>> without_encoded("see cGFzc19jb2RlPTU1Mjg=", lambda inner: inner == "pass_code=5528")
     'see [redacted]'
@@ -31,7 +32,9 @@ def without_encoded(text: str, has_secret: Callable[[str], bool]) -> str:
 
     def replaced(found: re.Match[str]) -> str:
         word = found[0]
-        return REDACTED if names_secret(word) and has_secret(decoded(word)) else word
+        if not names_secret(word):
+            return word
+        return REDACTED if (words and next(words, None) is None) or has_secret(decoded(word)) else word
 
     return _ENCODED.sub(replaced, text) if names_secret(text) else text
 

@@ -23,6 +23,14 @@ from fhirline.mappers.pipeline.redaction.labels import stem_pattern, without_lab
 
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
+_MOST_CHARACTERS = 3_000_000
+"""Characters of these texts, of what they encode and of their undisguised forms, each counted whenever it is read.
+
+Behind them as well one that may name a secret is redacted whole: a text with signs of several encodings is read again
+for each, and in each again.
+"""
+_MOST_ENCODED = 2_000
+"""Words of a body that encode the name of a secret and are decoded."""
 _LONGEST_REMEMBERED = 200
 _ANY_MARK = f'"|{MARK}'
 _MAY_HIDE_A_NAME = re.compile(rf'["=]|{BASE64_MARK}')
@@ -50,8 +58,9 @@ class TextRedaction(ABC):
 
     def __init__(self) -> None:
         self._texts: dict[tuple[str, frozenset[str], int], str] = {}
-        self._read = 0
+        self._read = self._characters = 0
         self._names = 0
+        self._encoded = iter(range(_MOST_ENCODED))
 
     @abstractmethod
     def redacted(self, value: Any, below: frozenset[str], room: int) -> Any:
@@ -91,14 +100,17 @@ class TextRedaction(ABC):
         if not _text_finder(below)(text):
             if '"' not in text or surely_plain(text, below):
                 return text
-        elif self._read >= _MOST_READ:
+        elif self._read >= _MOST_READ or self._characters >= _MOST_CHARACTERS:
             if not (_text_finder(below, "")(text) or names_secret(text, below)):
                 return text
             self._names += 1
             return REDACTED
         self._read += 1
+        self._characters += len(text)
         if room > 1:
-            text = without_encoded(text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner)
+            text = without_encoded(
+                text, lambda inner: self._redacted_leaf(inner, below, room - 1) != inner, self._encoded
+            )
         if has_mark(text):
             text = redacted_text(text, below, room, self.redacted)
         return without_labelled(without_blocks(text, _heads(below)))

@@ -10,7 +10,9 @@ import pytest
 from fhirline.mappers.fhir import elements
 from fhirline.mappers.identity import decimal_text
 from fhirline.mappers.json_pointer import leaves_of, value_at
-from fhirline.mappers.pipeline.limits import MAX_SHOWN, MAX_STRING, Limits, TooComplex, short
+from fhirline.mappers.pipeline import normalize
+from fhirline.mappers.pipeline.bounds import bounded
+from fhirline.mappers.pipeline.limits import MAX_SHOWN, MAX_STRING, Limits, TooComplex, common_pointer, short
 from fhirline.mappers.pipeline.normalize import InMemoryState, Normalized
 from tests.support.cases import Case
 
@@ -224,3 +226,36 @@ def test_numbers_are_written_within_bounds() -> None:
     assert decimal_text(1e300) == f"1{'0' * 300}"
     assert elements.decimal(Decimal("1e1000000000")) is None
     assert elements.integer(Decimal("1e1000000000")) is None
+
+
+def test_what_cannot_help_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An event whose clinical content alone is too much is bounded once, however many unread values are beside it."""
+    tried = []
+    plain = bounded
+
+    def counted(*given: Any) -> Any:
+        tried.append(given[-1])
+        return plain(*given)
+
+    monkeypatch.setattr(normalize, "bounded", counted)
+    unread = {f"field{number}": number for number in range(200)}
+    diagnosis = [{"name": f"d{number}", **unread} for number in range(60)]
+    data: dict[str, Any] = {"icd10": [{"diagnosis": diagnosis}]}
+    body: dict[str, Any] = {"type": "recommendation_data", "consultation_id": 5, "user_id": 1, "data": data}
+    for answer, levels in (("short", [0]), ("'" * 30_000, [0, 2]), ("'" * 300_000, [0, 1, 2])):
+        tried.clear()
+        data["postCallAnswer"] = [{"question": "q", "answer": answer}]
+        with pytest.raises(TooComplex, match="resources"):
+            normalized("altibbi", body, Limits(resources=50, bytes=4_000_000))
+        assert tried == levels
+
+
+def test_the_place_above_pointers_ends_with_a_whole_token() -> None:
+    for pointers, place in (
+        (["/a/b/0", "/a/b/1"], "/a/b"),
+        (["/a/b", "/a/b-c", "/a/b/c"], "/a"),
+        (["/a/b", "/a/b/c"], "/a/b"),
+        (["/a", "/b"], ""),
+        (["/a/", "/a//b"], "/a/"),
+    ):
+        assert common_pointer(pointers) == place

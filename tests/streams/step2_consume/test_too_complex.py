@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import cycle, islice
+from typing import Any
 
 import orjson
 import pytest
@@ -18,7 +19,7 @@ from fhirline.streams.kafka.clients import librdkafka
 from fhirline.streams.kafka.reader import Scanner
 from fhirline.streams.kafka.records import ConsumerRecord, ProducerRecord
 from fhirline.streams.step1_receive.raw_record import raw_record
-from fhirline.topics.declared import OUTCOME, dead_letter_topic, raw_topic
+from fhirline.topics.declared import OUTCOME, dead_letter_topic
 from tests.streams.operate.test_dead_letters import RECEIVED_AT, letters
 from tests.support.bombs import TARGETS, bombs
 from tests.support.kafka.brokers import RunningBroker
@@ -67,15 +68,37 @@ CONTAINER = 1_024
 """MiB of a small container."""
 
 
+VENDORS = ("mediquo", "altibbi", "infermedica", "azodha")
+
+
 def large(count: int) -> Iterator[ProducerRecord]:
-    """Make ``count`` bombs of several patients, each a little below the gateway's limit of a body."""
+    """Make ``count`` bombs of each vendor by turns, of several patients, each near the gateway's limit of a body."""
     assert RECEIVED_AT is not None
-    found = (orjson.loads(body) for _, _, body in bombs("mediquo") if len(body) > 3_000_000)
-    bodies = [*islice(found, count)]  # of all, most would be made and parsed for nothing
-    for number, body in enumerate(islice(cycle(bodies), count)):
+    most = -(-count // len(VENDORS))
+    found = {vendor: [*islice(large_bodies(vendor), most)] for vendor in VENDORS}  # most others would be made in vain
+    for number, vendor in enumerate(islice(cycle(VENDORS), count)):
+        bodies = found[vendor]
+        body = bodies[number // len(VENDORS) % len(bodies)]
+        name_patient(vendor, body, number)
+        yield raw_record(vendor, "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
+
+
+def large_bodies(vendor: str) -> Iterator[dict[str, Any]]:
+    return (orjson.loads(body) for _, _, body in bombs(vendor) if len(body) > 3_000_000)
+
+
+def name_patient(vendor: str, body: dict[str, Any], number: int) -> None:
+    """Give a bomb one of nine patients, and what makes it another event."""
+    patient = f"p{number % 9}"
+    if vendor == "mediquo":
         body["occurred_on"] = 1_700_000_000 + number
-        body["payload"]["patient"]["code"] = f"p{number % 9}"
-        yield raw_record("mediquo", "acme", orjson.dumps(body), RECEIVED_AT, None, 64)
+        body["payload"]["patient"]["code"] = patient
+    elif vendor == "altibbi":
+        body["consultation_id"], body["user_id"] = number + 1, patient
+    elif vendor == "infermedica":
+        body["content"]["survey_id"], body["summary"]["patient"]["id"] = f"s{number}", patient
+    else:
+        body["data"]["patientId"], body["data"]["appointment"]["id"] = patient, f"a{number}"
 
 
 @pytest.mark.long
@@ -90,7 +113,7 @@ def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, caps
         peak = peak_memory(worker.pid)
         assert worker.stop() == 0
     with Scanner(settings) as scanner:
-        topics = [OUTCOME, dead_letter_topic("mediquo")]
+        topics = [OUTCOME, *map(dead_letter_topic, VENDORS)]
         made = Counter(
             (str(header_of(item, "raw")), item.topic())
             for item in scanner.read(dict.fromkeys(scanner.topic_partitions(topics)))
@@ -105,13 +128,15 @@ def test_many_bombs_that_wait_fit_in_a_container(own_broker: RunningBroker, caps
 
 def wait_until_committed(settings: Settings, raws: list[ConsumerRecord], worker: Process) -> None:
     """Wait until the worker's group has committed every raw record."""
-    ends = {raw.partition: raw.offset + 1 for raw in raws}
-    asked = [Place(raw_topic("mediquo"), partition) for partition in ends]
+    ends = {(raw.topic, raw.partition): raw.offset + 1 for raw in raws}
+    asked = [Place(topic, partition) for topic, partition in ends]
     end, missing = time.monotonic() + max(LIMIT, 20 * len(raws)), {*ends}
     with closing(Consumer(librdkafka(settings, **{"group.id": settings.group, "log_level": 0}))) as consumer:
         while missing:
             assert time.monotonic() < end, worker.report("is stuck")
             assert worker.running, worker.report("has ended")
-            found = {place.partition: place.offset for place in consumer.committed(asked, timeout=LIMIT)}
-            missing = {partition for partition, offset in ends.items() if found[partition] < offset}
+            found = consumer.committed(asked, timeout=LIMIT)
+            missing = {
+                (place.topic, place.partition) for place in found if place.offset < ends[place.topic, place.partition]
+            }
             time.sleep(0.2)  # nothing tells of a commit

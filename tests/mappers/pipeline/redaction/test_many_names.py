@@ -12,7 +12,7 @@ import pytest
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.payload import Payload
-from fhirline.mappers.pipeline import bounds, tolerant
+from fhirline.mappers.pipeline import tolerant, weight
 from fhirline.mappers.pipeline.bounds import bounded
 from fhirline.mappers.pipeline.limits import Limits
 from fhirline.mappers.pipeline.redaction import credential_forms, large_bodies, values
@@ -120,14 +120,14 @@ def test_behind_twice_as_many_names_a_short_list_is_redacted_whole_too() -> None
 def test_the_weight_of_a_chain_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """At each level again, 150 levels took 75 times as long as one."""
     visited = 0
-    weigh = bounds._Bounder._weigh
+    weigh = weight.Weights._weigh
 
     def counted(self: Any, value: Any) -> Any:
         nonlocal visited
         visited += 1
         return weigh(self, value)
 
-    monkeypatch.setattr(bounds._Bounder, "_weigh", counted)
+    monkeypatch.setattr(weight.Weights, "_weigh", counted)
 
     def chain(levels: int) -> Any:
         value: Any = 1

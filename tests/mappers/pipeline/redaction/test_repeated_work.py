@@ -1,6 +1,7 @@
 """Texts of many signs are read a bounded number of times, whatever they name (mapping.md §7)."""
 
 import re
+from base64 import b64encode
 from typing import Any
 
 import orjson
@@ -8,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fhirline.mappers.pipeline.redaction import blocks, credentials, embedded_formats, markup, plain_parts
-from fhirline.mappers.pipeline.redaction.credentials import without_credentials
+from fhirline.mappers.pipeline.redaction import (
+    blocks,
+    credentials,
+    embedded_formats,
+    markup,
+    plain_parts,
+    search,
+    texts,
+)
+from fhirline.mappers.pipeline.redaction.credentials import withhold, without_credentials
 from fhirline.mappers.pipeline.redaction.html_references import without_references
 from fhirline.mappers.pipeline.redaction.redact import REDACTED, redact
+from fhirline.mappers.pipeline.redaction.search import Search
 from fhirline.mappers.pipeline.redaction.values import Redaction
 from tests.support.redaction import SECRET, both_ways
 
@@ -135,3 +145,71 @@ def test_a_secret_below_many_lists_is_redacted() -> None:
         for _ in range(60):
             secret, expected = [*before, secret, *behind], [*before, expected, *behind]
         assert both_ways({"a": secret}) == {"a": expected}
+
+
+def test_credentials_are_searched_in_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Behind them a text that may have one is withheld. Long texts leave the short ones their share."""
+    monkeypatch.setattr(search, "MOST", ((100, 2_000), (float("inf"), 20_000)))
+    long = "Your confirmation code (to log in), your password of a day: see above. " * 20
+    note = "The password of the ward is on the board"
+    body = {"chat": [long] * 200, "plain": "Cough. " * 2_000, "note": note, "key": f"password: {SECRET}"}
+    made, withheld = withhold(body)
+    assert made["chat"][0] == long
+    assert made["chat"][100:] == [REDACTED] * 100
+    assert (made["plain"], made["note"]) == (body["plain"], note)
+    assert made["key"] == REDACTED
+    assert withheld == ()
+    many, _ = withhold({"chat": [note] * 200, "history": long})
+    assert many["chat"][0] == note
+    assert many["chat"][-1] == REDACTED
+    assert many["history"] == long
+
+
+def test_a_text_counts_once_for_each_form_that_may_be_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    searched = []
+    monkeypatch.setattr(Search, "spend", lambda _, text: searched.append(len(text)))
+    for number in (10, 1_000):
+        searched.clear()
+        withhold({"note": "Cough and a token of thanks. " * number, "plain": "Cough. " * number})
+        assert 0 < len(searched) <= 3
+        assert {*searched} == {29 * number}
+
+
+def test_so_many_encoded_words_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_MOST_ENCODED", 5)
+    named = b64encode(b"the pass_code is not sent").decode()
+    secret = b64encode(f"pass_code: {SECRET}".encode()).decode()
+    made = redact(
+        {"notes": [f"{at} {named}. {named}" for at in range(4)], "plain": b64encode(b"Cough since two days").decode()}
+    )
+    assert made["notes"][:2] == [f"{at} {named}. {named}" for at in range(2)]
+    assert made["notes"][3] == f"3 {REDACTED}. {REDACTED}"
+    assert redact({"note": f"a {secret}."})["note"] == f"a {REDACTED}."
+
+
+SEVERAL_ENCODINGS = "\\u0022=3D codeЖpass_codeotp=3D =3D  %3D =3Dcode\\u0022='s3D = \uff41]]=("
+"""Signs of quoted-printable, percent encoding and escapes, in each of which the text is read again."""
+
+
+def test_texts_in_several_encodings_are_read_in_so_many_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a limit 4 MB of them took 32 processor seconds."""
+    text = SEVERAL_ENCODINGS * 40
+    read = []
+    for number, most in ((2, 10**9), (20, 10**9), (20, 5 * len(text))):
+        monkeypatch.setattr(texts, "_MOST_CHARACTERS", most)
+        redaction = Redaction()
+        redaction.redacted([f"{at}{text}" for at in range(number)], frozenset(), embedded_formats.ROOM)
+        read.append(redaction._characters / len(text))
+    few, many, limited = read
+    assert many > 5 * few > 20, "each text is read more than once"
+    assert limited < 10
+
+
+def test_behind_so_many_characters_a_text_that_may_name_a_secret_is_redacted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "_MOST_CHARACTERS", 100)
+    notes = [f"pass_code={SECRET}&dose={number}" for number in range(20)]
+    made = redact({"notes": notes, "plain": "dose=2&unit=mg", "sign": "Cough & fever"})
+    assert made["notes"][0] == f"pass_code={REDACTED}&dose=0"
+    assert made["notes"][-1] == REDACTED
+    assert (made["plain"], made["sign"]) == ("dose=2&unit=mg", "Cough & fever")
+    assert SECRET not in str(made)
