@@ -16,6 +16,7 @@ from xdist.remote import Producer
 
 from tests.support import cli
 from tests.support.ehr.fixture import ehr_server
+from tests.support.importing import import_test_modules
 from tests.support.kafka.brokers import apache_kafka, broker, embedded, own_broker
 from tests.support.kafka.users import cluster
 from tests.support.paths import ROOT
@@ -71,6 +72,12 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: list[XSpec]) -> None:
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FromBothEnds | None:
     return FromBothEnds(config, log) if config.getoption("dist") == "loadgroup" else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    if worker := getattr(session.config, "workerinput", None):
+        import_test_modules(session.config, int(worker["workerid"].removeprefix("gw")), worker["workercount"])
 
 
 def pytest_pycollect_makeitem(name: str, obj: object) -> None:
