@@ -69,11 +69,11 @@ def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch:
 def test_what_may_be_a_secret_is_named_and_is_not_said_to_be_withheld(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    body = {**VISIT, "pharmacyPin": "4711"}
+    body = {**VISIT, "inventedPin": "4711"}
     output = invoked(ROOT, monkeypatch, "inventedcare", "--dry-run", "--sample", sample(tmp_path, body)).output
-    line = "  /pharmacyPin (its key has the word 'pin') is stored and published: if it is one, add its key to"
+    line = "  /inventedPin (its key has the word 'pin') is stored and published: if it is one, add its key to"
     assert f"\nValues that may be secrets, which no table knows:\n{line} config/secrets.yaml\n" in output
-    assert re.search(r"^\+\| `/pharmacyPin` \| text \| kept on the Provenance \|$", output, re.M)
+    assert re.search(r"^\+\| `/inventedPin` \| text \| kept on the Provenance \|$", output, re.M)
     assert re.search(r"^\+\| `/room/access_token` \| text \| withheld as a secret \|$", output, re.M)
 
 
