@@ -160,6 +160,19 @@ class Context:
         zone = self.settings.source_time_zone
         return date_time(value, zone, pointer, flags, self.source_value, self.value_basis, self.settings.tz_code)
 
+    def instant(self, read: DateTime | None, sent: str | None, pointer: str) -> DateTime:
+        """Make a FHIR ``instant`` of a date-time that `date_time` has read (mapping.md §3.4, rule 4).
+
+        ``sent`` is what it was read from, at ``pointer``. A date alone is no instant: the text is None there and where
+        nothing was read, and the companion states that the value is unknown, and what was sent. Used as
+        ``start=made.text, _start=made.companion``.
+        """
+        if read is not None and read.order is not None:
+            return read
+        source = read and (read.companion or elements.extended(self.source_value(pointer, sent)))
+        absent = elements.data_absent("unknown")["extension"]
+        return DateTime(None, elements.extended(*absent, *(source or {}).get("extension", ())))
+
     def birth_date(self, value: str | None, pointer: str, flags: Flags) -> DateTime | None:
         """Read a date of birth (mapping.md §3.4, rule 8); arguments and result as those of `date_time`.
 

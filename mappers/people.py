@@ -22,13 +22,19 @@ class Field:
 
     ``elements`` maps FHIR names (companions such as ``_birthDate`` included) to values. Lists of several fields
     (``name``, ``telecom``, …) are joined, in the order of the fields' names. Without elements the field is absent.
+
+    ValueError: a name that is no element of Patient or Practitioner, which no person could have.
     """
 
     elements: Mapping[str, Any]
     flags: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if unknown := self.elements.keys() - {*PERSON_ORDER}:
+            raise ValueError(f"no element of a Patient or Practitioner: {', '.join(sorted(unknown))}")
 
-PERSON_ORDER = (
+
+_ELEMENTS = (
     "extension",
     "identifier",
     "active",
@@ -36,10 +42,32 @@ PERSON_ORDER = (
     "telecom",
     "gender",
     "birthDate",
-    "_birthDate",
+    "deceasedBoolean",
+    "deceasedDateTime",
+    "address",
+    "maritalStatus",
+    "multipleBirthBoolean",
+    "multipleBirthInteger",
     "photo",
+    "contact",
+    "qualification",
+    "communication",
+    "generalPractitioner",
+    "managingOrganization",
+    "link",
 )
-_LISTS = frozenset({"extension", "identifier", "name", "telecom", "photo"})
+_PRIMITIVES = frozenset(
+    {"active", "gender", "birthDate", "deceasedBoolean", "deceasedDateTime"}
+    | {"multipleBirthBoolean", "multipleBirthInteger"}
+)
+PERSON_ORDER = tuple(
+    name for element in _ELEMENTS for name in ((element, f"_{element}") if element in _PRIMITIVES else (element,))
+)
+"""The elements of Patient and Practitioner, and the companions of primitive ones, in FHIR's order."""
+_LISTS = frozenset(
+    {"extension", "identifier", "name", "telecom", "address", "photo", "contact", "qualification", "communication"}
+    | {"generalPractitioner", "link"}
+)
 
 
 def patient(
@@ -52,8 +80,8 @@ def patient(
     """Make the Fold of a Patient: identifiers are a sorted union, each other field is kept as last sent.
 
     ``kind`` and ``vendor_key`` make its id. ``fields`` has names of mapping.md §3.2 (``name.text``, ``gender``,
-    ``telecom.email``, …); a field that is not named keeps its stored value. ``flags`` are codes of flags of the
-    identifier (``schema-unconfirmed``).
+    ``telecom.email``, …) and, of what is not listed there, the element's (``address``). A field that is not named keeps
+    its stored value. ``flags`` are codes of flags of the identifier (``schema-unconfirmed``).
     """
     subject = context.reference("Patient", kind, vendor_key)
     identifiers = [context.identifier(kind, vendor_key)]

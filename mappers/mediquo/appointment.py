@@ -1,11 +1,10 @@
 """MediQuo's scheduled ``consultation`` → Appointment, and the events that schedule one (mapping.md §8.3)."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, last_writer
-from fhirline.mappers.fhir.elements import data_absent, element, listed
+from fhirline.mappers.fhir.elements import element, listed
 from fhirline.mappers.mediquo.declarations import CHANNEL
 from fhirline.mappers.mediquo.encounter import (
     CONSULTATION,
@@ -17,8 +16,8 @@ from fhirline.mappers.mediquo.encounter import (
 from fhirline.mappers.mediquo.patient import PatientEvent
 from fhirline.mappers.mediquo.payload import AppointmentEvent, AppointmentPayload, ScheduledConsultation
 from fhirline.mappers.mediquo.record import record
-from fhirline.mappers.results import Element, Flags, MappingResult, NewResource
-from fhirline.mappers.times import DateTime, inverted
+from fhirline.mappers.results import Flags, MappingResult, NewResource
+from fhirline.mappers.times import inverted
 
 
 def appointment_event(status: str) -> Callable[[AppointmentEvent, Context], MappingResult]:
@@ -60,8 +59,8 @@ def appointment(
     if start and end and inverted(start, end):
         flags.add("period-inverted", end_at)
         end = None
-    starts = moment(start, consultation.scheduled_start_date, start_at, context)
-    ends = moment(end, consultation.scheduled_end_date, end_at, context)
+    starts = context.instant(start, consultation.scheduled_start_date, start_at)
+    ends = context.instant(end, consultation.scheduled_end_date, end_at)
     resource = patient.resource(
         "Appointment",
         "consultation",
@@ -83,19 +82,3 @@ def appointment(
         ),
     )
     return last_writer(resource, flags)
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """A FHIR ``instant`` and its companion, which gives the reason where there is none (mapping.md §3.4, rule 4)."""
-
-    text: str | None
-    companion: Element | None
-
-
-def moment(value: DateTime | None, sent: str | None, pointer: str, context: Context) -> Moment:
-    """Read a date-time as an ``instant``. A date alone is none: what was sent is kept in the companion."""
-    if value is not None and value.order is not None:
-        return Moment(value.text, value.companion)
-    source = value and (value.companion or {"extension": [context.source_value(pointer, sent)]})
-    return Moment(None, {"extension": [*data_absent("unknown")["extension"], *(source or {}).get("extension", ())]})

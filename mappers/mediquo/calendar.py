@@ -5,7 +5,6 @@ from collections.abc import Callable
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context, constant, last_writer
 from fhirline.mappers.fhir.elements import listed, reference
-from fhirline.mappers.mediquo.appointment import moment
 from fhirline.mappers.mediquo.patient import unread_time
 from fhirline.mappers.mediquo.payload import BlockEvent, BlockPayload
 from fhirline.mappers.mediquo.professional import PROFESSIONAL, professional_key, professionals
@@ -43,8 +42,8 @@ def slot(payload: BlockPayload, key: str, status: str, context: Context, build: 
     flags = Flags()
     start = context.date_time(payload.starts_at, "/payload/starts_at", flags)
     end = context.date_time(payload.finishes_at, "/payload/finishes_at", flags)
-    starts = moment(start, payload.starts_at, "/payload/starts_at", context)
-    ends = moment(end, payload.finishes_at, "/payload/finishes_at", context)
+    starts = context.instant(start, payload.starts_at, "/payload/starts_at")
+    ends = context.instant(end, payload.finishes_at, "/payload/finishes_at")
     missing = [
         *(["/payload/id"] if payload.id is None else []),
         *(["/payload/starts_at"] if starts.text is None else []),

@@ -17,7 +17,7 @@ from fhirline.mappers.pipeline.redaction.credentials import secret_value
 from fhirline.mappers.pipeline.redaction.keys import secret_key
 from fhirline.mappers.pipeline.redaction.redact import redact
 from fhirline.mappers.routing import text_at
-from fhirline.streams.authoring.names import snake
+from fhirline.streams.authoring.names import snake, words
 from fhirline.streams.authoring.samples import Sample
 
 EVENT_NAMES = (
@@ -44,13 +44,21 @@ class Guess:
     guessed: bool = True
 
 
+_WORDS = frozenset({"pin", "otp", "pwd", "pw", "jwt", "mfa", "bearer"})
+"""Words of keys that are a secret's by themselves (``withheld.exact`` of the table), and may be part of one's name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A value that looks like a secret. ``redacted``: config/secrets.yaml redacts its key already."""
+    """A value that looks like a secret. ``redacted``: config/secrets.yaml redacts its key already.
+
+    ``withheld``: no resource would hold it. One that is not withheld only has a key like a secret's.
+    """
 
     pointer: str
     reason: str
     redacted: bool
+    withheld: bool = True
 
 
 def scalars(value: Any, pointer: str = "") -> Iterator[tuple[str, Any]]:
@@ -175,6 +183,8 @@ def find_secrets(samples: Sequence[Sample], used: Collection[str]) -> list[Secre
                 marks = [mark for mark in secrets().withheld.value_contains if mark in value]
                 reason = f"its value contains {marks[0]!r}" if marks else "its value looks like a credential"
                 found.setdefault(place, Secret(place, reason, False))
+            elif word := next((word for part in parts(pointer) for word in words(part) if word in _WORDS), None):
+                found.setdefault(place, Secret(place, f"its key has the word {word!r}", False, False))
     return list(found.values())
 
 

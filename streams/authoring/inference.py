@@ -1,7 +1,8 @@
 """Inference of payload models from samples: JSON Schemas of the events (genson), read as this project's types.
 
 Every field becomes optional and tolerant (`mappers.payload`), so that only the *kind* of a value is inferred. Where a
-field was sent in several kinds, the model reads the one that holds most; the ledger keeps the others.
+field was sent as an object and in other kinds, the model reads the object; the ledger keeps the others. Booleans that
+are texts or numbers elsewhere are read as they are.
 
 Objects at one place of several events are one class where most of their fields are the same.
 """
@@ -235,12 +236,15 @@ def _scalar(kinds: Mapping[str, Schema], key: str, id: bool) -> tuple[str, str, 
     as_text = is_id or _TEXT.fullmatch(names.snake(key)) is not None
     if not sent:
         return None
+    mixed = "boolean" in sent and len(sent) > 1
+    if mixed and not is_id:
+        words = [*(["text"] if "string" in sent else ()), *(["number"] if numbers else ()), "boolean"]
+        return "Any", " or ".join(words), None, ()
     if "string" in sent or (numbers and as_text):
-        others = ("boolean",) if "boolean" in sent else ()
         read = "Id" if is_id else "Shortest" if as_text or numbers else "Text"
-        return read, "text" if not numbers else "text or number", None, others
+        return read, "text or number" if numbers else "text", None, ("boolean",) if mixed else ()
     if numbers:
-        return "Number", "number", None, ("boolean",) if "boolean" in sent else ()
+        return "Number", "number", None, ()
     return "Flagged", "boolean", None, ()
 
 

@@ -210,7 +210,10 @@ def _write_documents(made: Plan, checkout: Checkout) -> None:
     vendor = made.vendor
     edits = {
         at.SPECIFICATION: documents.specification_with(
-            checkout.read(at.SPECIFICATION), vendor, made.section, [secret.pointer for secret in made.secrets]
+            checkout.read(at.SPECIFICATION),
+            vendor,
+            made.section,
+            [secret.pointer for secret in made.secrets if secret.withheld],
         ),
         at.README: documents.readme_with(checkout.read(at.README), vendor),
         at.SETTINGS: documents.settings_with(checkout.read(at.SETTINGS), vendor),

@@ -2,17 +2,22 @@
 
 import re
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fhirline.config.errors import ConfigurationError
 from fhirline.streams.cli.help import VENDORS, group
 from fhirline.streams.cli.options import DryRun
 
 if TYPE_CHECKING:
     from fhirline.streams.authoring.checkout import Checkout
     from fhirline.streams.authoring.new_vendor import Plan
+
+
+_NO_PATIENT = "nothing yet: no sample has a patient key (--patient-field, once for each place where it may be)"
 
 
 def register(app: typer.Typer) -> None:
@@ -76,6 +81,8 @@ def new(
     from fhirline.streams.authoring.checkout import Checkout, check_tools
     from fhirline.streams.authoring.samples import read_samples
 
+    if event_field or patient_field or time_field:
+        _refuse_a_pointer_without_option(more or ())
     checkout = Checkout.around(Path.cwd())
     check_tools()
     options = new_vendor.Options(
@@ -87,6 +94,15 @@ def new(
     else:
         new_vendor.write(checkout, made)
     _report(made, dry_run)
+
+
+def _refuse_a_pointer_without_option(files: Iterable[Path]) -> None:
+    """Refuse a second pointer behind one option, which reads as a further sample."""
+    for file in files:
+        if file.is_absolute() and not file.suffix and not file.exists():
+            raise ConfigurationError(
+                f"{file}: no such file; where it is a JSON Pointer, repeat the option before it: --patient-field {file}"
+            )
 
 
 def _print_files(made: "Plan", checkout: "Checkout") -> None:
@@ -104,7 +120,7 @@ def _report(made: "Plan", dry_run: bool) -> None:
     vendor = made.vendor
     print(f"{vendor.display}, {len(vendor.events)} event{'s' if len(vendor.events) > 1 else ''}:")
     for event in vendor.events:
-        becomes = "Patient" if event.patient else "nothing yet: no field was known to name the patient"
+        becomes = "Patient" if event.patient else _NO_PATIENT
         print(f"  {event.type}: {len(event.samples)} sample{'s' if len(event.samples) > 1 else ''}, {becomes}")
     print("\nFields (another choice: the option, before anything is stored):")
     for (what, guess), option in zip(
@@ -112,15 +128,7 @@ def _report(made: "Plan", dry_run: bool) -> None:
     ):
         word = "guessed: " if guess.guessed and guess.pointers else ""
         print(f"  {what}: {', '.join(guess.pointers) or 'none'} ({word}{guess.reason}; {option})")
-    if made.secrets:
-        print("\nValues that look like secrets, which FHIR resources never hold:")
-        for secret in made.secrets:
-            what = (
-                "is redacted already"
-                if secret.redacted
-                else "is stored in the raw topic: add its key to config/secrets.yaml"
-            )
-            print(f"  {secret.pointer} ({secret.reason}) {what}")
+    _report_secrets(made)
     for notice in made.notices:
         print(f"\nNote: {notice}")
     print(f"\n{'Would be written' if dry_run else 'Written'}:")
@@ -129,6 +137,23 @@ def _report(made: "Plan", dry_run: bool) -> None:
     for path in made.changed_files:
         print(f"  {path} (changed)")
     print(_next_steps(made))
+
+
+def _report_secrets(made: "Plan") -> None:
+    for title, secrets in (
+        ("Values that look like secrets, which FHIR resources never hold:", [s for s in made.secrets if s.withheld]),
+        ("Values that may be secrets, which no table knows:", [s for s in made.secrets if not s.withheld]),
+    ):
+        if secrets:
+            print(f"\n{title}")
+        for secret in secrets:
+            if secret.redacted:
+                what = "is redacted already"
+            elif secret.withheld:
+                what = "is stored in the raw topic: add its key to config/secrets.yaml"
+            else:
+                what = "is stored and published: if it is one, add its key to config/secrets.yaml"
+            print(f"  {secret.pointer} ({secret.reason}) {what}")
 
 
 def _next_steps(made: "Plan") -> str:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.identity import Naming, trimmed
+from fhirline.mappers.registry import VENDORS
 
 
 class Kind(NamedTuple):
@@ -19,10 +20,8 @@ class Kind(NamedTuple):
 
 
 PATIENTS: Mapping[str, Kind] = {
+    **{vendor: Kind("Patient", "patient", False) for vendor in VENDORS},
     "altibbi": Kind("Patient", "user", False),
-    "azodha": Kind("Patient", "patient", False),
-    "infermedica": Kind("Patient", "patient", False),
-    "mediquo": Kind("Patient", "patient", False),
 }
 CONSULTATIONS: Mapping[str, tuple[Kind, ...]] = {
     "altibbi": (Kind("Encounter", "consultation"),),
@@ -30,14 +29,14 @@ CONSULTATIONS: Mapping[str, tuple[Kind, ...]] = {
     "infermedica": (Kind("QuestionnaireResponse", "survey", False),),
     "mediquo": (Kind("Encounter", "consultation"), Kind("Appointment", "consultation")),
 }
-"""Vendor → the resource types that its consultation, appointment or survey becomes."""
+"""Vendor → the resource types that its consultation, appointment or survey becomes. Of other vendors none is found."""
 
 
 def resources_of(settings: Settings, vendor: str, tenant: str, patient: str, consultation: str) -> list[str]:
     """Return ``Type/id`` of a patient, or with ``consultation`` of what that became; none where a key is missing."""
     naming = Naming(settings.base, settings.server_base or "")
     patient, consultation = trimmed(patient), trimmed(consultation)
-    kinds = CONSULTATIONS[vendor] if consultation else (PATIENTS[vendor],)
+    kinds = CONSULTATIONS.get(vendor, ()) if consultation else (PATIENTS[vendor],)
     own = consultation or patient
     found = []
     for kind in kinds:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fhirline.mappers import answers, builder, context, duplicates, people, times
+from fhirline.mappers import answers, builder, context, duplicates, icd10, people, times
 from fhirline.mappers.fhir import elements, narrative
 from tests.support.checkout import copied, printed
 from tests.support.paths import ROOT
@@ -147,9 +147,21 @@ def members(cls: type[Any]) -> set[str]:
         (public(duplicates), set()),
         (public(answers), {"secret_leaf", "label"}),
         (public(narrative), {"div"}),
-        (public(times), {"event_time", "sent_event_time", "unix_event_time", "date_time", "birth_date", "inverted"}),
+        (public(icd10), set()),
+        (public(times), {"event_time", "sent_event_time", "unix_event_time", "date_time", "birth_date"}),
     ],
-    ids=["Context", "context", "MappingBuilder", "elements", "people", "duplicates", "answers", "narrative", "times"],
+    ids=[
+        "Context",
+        "context",
+        "MappingBuilder",
+        "elements",
+        "people",
+        "duplicates",
+        "answers",
+        "narrative",
+        "icd10",
+        "times",
+    ],
 )
 def test_the_table_has_every_helper_of_an_author(names: set[str], left_out: set[str]) -> None:
     """``left_out``: what only other helpers, or `mappers.routing`, call."""

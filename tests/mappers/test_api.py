@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from fhirline.streams.cli import map as map_command
 from tests.support.cases import Case, cases, one_in, with_settings
 from tests.support.paths import DOCS
 
-SINGLE = [case for case in cases() if len(case.events) == 1]
+FIRST = [replace(case, events=case.events[:1]) for case in cases()]
+"""The first event of each golden case."""
 STATUS = {"type": "status_update", "consultation_id": 72, "user_id": 1, "new_status": "closed"}
 PAGE = DOCS / "python-api.md"
 
@@ -45,7 +47,7 @@ def vendors_file(case: Case, path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("no_settings")
-@pytest.mark.parametrize("case", one_in(3, SINGLE), ids=lambda case: f"{case.vendor}/{case.name}")
+@pytest.mark.parametrize("case", one_in(4, FIRST), ids=lambda case: f"{case.vendor}/{case.name}")
 def test_it_returns_what_the_command_prints(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, body = vendors_file(case, tmp_path / "vendors.yaml"), json.dumps(case.events[0]).encode()
     monkeypatch.setenv("FHIRLINE_VENDORS_FILE", str(file))
@@ -68,7 +70,7 @@ def test_it_returns_what_the_command_prints(case: Case, tmp_path: Path, monkeypa
     outcome = event.outcome_json.decode() + "\n" if event.outcome_json else ""
     assert printed.stderr.startswith(outcome)
     assert (printed.exit_code == 0) == event.complete
-    (approved,) = json.loads(case.approved.read_text("utf-8"))
+    approved, *_ = json.loads(case.approved.read_text("utf-8"))
     assert event.resources == approved["resources"]
     assert event.outcome == approved["outcome"]
     assert [f"{refusal.code} {refusal.resource_type}" for refusal in event.refusals] == approved["refusals"]
@@ -76,9 +78,9 @@ def test_it_returns_what_the_command_prints(case: Case, tmp_path: Path, monkeypa
 
 
 def test_there_are_cases_of_all_vendors_and_of_refusals() -> None:
-    assert {case.vendor for case in SINGLE} == {*VENDORS}
-    assert any(json.loads(case.approved.read_text("utf-8"))[0]["refusals"] for case in SINGLE)
-    assert any(case.settings for case in SINGLE)
+    assert {case.vendor for case in FIRST} == {*VENDORS}
+    assert any(json.loads(case.approved.read_text("utf-8"))[0]["refusals"] for case in FIRST)
+    assert any(case.settings for case in FIRST)
 
 
 def test_events_with_one_state_are_folded_in_any_order() -> None:

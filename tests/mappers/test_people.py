@@ -3,12 +3,14 @@
 from typing import Any
 
 import pytest
+from fhir.resources.R4B import get_fhir_model_class
 
 from fhirline.mappers import people
 from fhirline.mappers.azodha import VENDOR
 from fhirline.mappers.builder import MappingBuilder
 from fhirline.mappers.context import Context
 from fhirline.mappers.people import UNUSABLE_BIRTH_DATE, Field
+from fhirline.mappers.results import BuiltResource, Entry, Version
 from tests.support.cases import BASE, Case
 
 
@@ -72,3 +74,37 @@ def test_a_date_of_birth_is_read_kept_or_omitted(
     build = MappingBuilder()
     assert people.birth_date(value, "/born", context, build) == found
     assert omitted_by(build, context) == omitted
+
+
+def test_a_person_has_every_element_that_a_field_may_have(context: Context) -> None:
+    home, spanish = {"city": "Sampleville"}, {"language": {"text": "Spanish"}}
+    fold = people.patient(
+        context,
+        "patient",
+        "P-1",
+        {
+            "communication": Field({"communication": [spanish]}),
+            "address": Field({"address": [home]}),
+            "deceased": Field({"_deceasedDateTime": {"extension": []}}),
+            "gender": Field({"gender": "other"}),
+        },
+    )
+    state = {name: Entry(Version((20, ""), "key"), value) for name, value in fold.updates.items()}
+    [built] = fold.build(state)
+    assert isinstance(built, BuiltResource)
+    assert [*built.resource][3:] == ["identifier", "gender", "_deceasedDateTime", "address", "communication"]
+    assert (built.resource["address"], built.resource["communication"]) == ([home], [spanish])
+
+
+def test_the_elements_are_those_of_patient_and_practitioner() -> None:
+    defined = {
+        name for person in ("Patient", "Practitioner") for name in get_fhir_model_class(person).elements_sequence()
+    }
+    inherited = {"id", "meta", "implicitRules", "language", "text", "contained", "modifierExtension"}
+    elements = {name for name in people.PERSON_ORDER if not name.startswith("_")}
+    assert elements - {"extension"} == defined - inherited - {"extension"}
+
+
+def test_another_element_is_refused_where_the_mapping_names_it() -> None:
+    with pytest.raises(ValueError, match="no element of a Patient or Practitioner: adress"):
+        Field({"adress": []})

@@ -8,7 +8,7 @@ VISIT: dict[str, Any] = {
     "patient": {"id": "P-77", "name": "Ann Example"},
     "visit-id": 1001,
     "class": "virtual",
-    "room": {"join_url": "https://meet.example/r?x=1", "access_token": "not-to-be-shown"},
+    "room": {"door": "https://meet.example/r?x=1", "access_token": "not-to-be-shown"},
     "doctor": {"id": "D-5", "name": "Dr. Ada Example"},
     "notes": None,
 }

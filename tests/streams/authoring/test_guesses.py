@@ -124,10 +124,13 @@ def test_what_looks_like_a_secret_is_found() -> None:
         "patient": {"key": "P-1", "pin": ""},
         "rooms": [{"url": "https://example.org/room"}, {"url": "https://example.org/other"}],
         "pass_code": 7,
+        "inventedPin": 4711,
+        "spinPins": "no word of a secret",
     }
     assert guesses.find_secrets(samples(body, body), ["/patient/key"]) == [
         Secret("/token", "its key 'token'", False),
         Secret("/passCode", "its key 'passCode'", True),
         Secret("/rooms/*/url", "its value contains '://'", False),
         Secret("/pass_code", "its key 'pass_code'", True),
+        Secret("/inventedPin", "its key has the word 'pin'", False, withheld=False),
     ]

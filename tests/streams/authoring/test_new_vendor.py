@@ -138,7 +138,7 @@ def test_a_case_is_received_after_its_events_and_holds_no_secret() -> None:
     assert (
         '"received_at": "2031-05-02T10:31:08Z"' in earlier.created["tests/golden/inventedcare/visit_completed.in.json"]
     )
-    assert case["events"][0]["room"] == {"join_url": "https://meet.example/r?x=1", "access_token": "[redacted]"}
+    assert case["events"][0]["room"] == {"door": "https://meet.example/r?x=1", "access_token": "[redacted]"}
 
 
 def test_a_large_sample_is_cut_in_the_case_and_not_in_the_model() -> None:
@@ -207,7 +207,7 @@ def test_a_name_that_is_taken_or_none_is_refused(name: str, reason: str) -> None
         ({"display": "a|b"}, "^--name: "),
         ({"header": "x y"}, "^--header: "),
         ({"event_field": "/visit-id2"}, "^--event-field: /visit-id2: no sample has a value there"),
-        ({"event_field": "/room/join_url", "patient_fields": ("/doctor",)}, "^--patient-field: /doctor: "),
+        ({"event_field": "/room/door", "patient_fields": ("/doctor",)}, "^--patient-field: /doctor: "),
         ({"event_field": "/notes"}, "^--event-field: /notes: no sample has a value there"),
     ],
 )

@@ -66,6 +66,34 @@ def test_a_dry_run_prints_the_files_and_writes_none(tmp_path: Path, monkeypatch:
     assert "inventedcare" not in HERE.read(at.REGISTRY)
 
 
+def test_what_may_be_a_secret_is_named_and_is_not_said_to_be_withheld(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {**VISIT, "inventedPin": "4711"}
+    output = invoked(ROOT, monkeypatch, "inventedcare", "--dry-run", "--sample", sample(tmp_path, body)).output
+    line = "  /inventedPin (its key has the word 'pin') is stored and published: if it is one, add its key to"
+    assert f"\nValues that may be secrets, which no table knows:\n{line} config/secrets.yaml\n" in output
+    assert re.search(r"^\+\| `/inventedPin` \| text \| kept on the Provenance \|$", output, re.M)
+    assert re.search(r"^\+\| `/room/access_token` \| text \| withheld as a secret \|$", output, re.M)
+
+
+def test_a_second_pointer_behind_one_option_is_no_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pointers = ("--patient-field", "/patient/id", "/member/id")
+    result = invoked(ROOT, monkeypatch, "inventedcare", "--sample", sample(tmp_path, VISIT), *pointers)
+    assert isinstance(result.exception, ConfigurationError)
+    assert str(result.exception) == (
+        "/member/id: no such file; where it is a JSON Pointer, repeat the option before it: --patient-field /member/id"
+    )
+
+
+def test_an_event_whose_patient_stands_elsewhere_is_told_with_the_option(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = invoked(ROOT, monkeypatch, "inventedcare", "--dry-run", "--sample", sample(tmp_path, VISIT, PING)).output
+    assert "  visit.completed: 1 sample, Patient\n" in output
+    assert "  ping: 1 sample, nothing yet: no sample has a patient key (--patient-field, once for each place" in output
+
+
 @pytest.mark.long
 def test_a_dry_run_lists_what_is_written(tmp_path: Path) -> None:
     """Every file that differs afterwards, and no other."""
@@ -115,10 +143,14 @@ def files(tree: Path) -> dict[str, bytes]:
 @pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> None:
-    """In a copy of the repository: lint, types, all mapping tests, and the documents that list vendors."""
+    """In a copy of the repository: lint, types, all mapping tests, and the documents that list vendors.
+
+    There are several samples of each event, and one field is a boolean in the first and a text in the second.
+    """
     tree = copied(tmp_path / "tree")
     printed(tree, "git init --quiet")  # the documents' tests list the repository's files
-    samples = sample(tmp_path, VISIT, *LABS, PING)
+    visits = {**VISIT, "insured": True}, {**VISIT, "insured": "no", "sent_at": "2031-05-03T10:31:07Z"}
+    samples = sample(tmp_path, *visits, *LABS, PING, {**PING, "sent_at": "2024-05-03T10:31:07Z"})
     report = printed(tree, f"fhirline vendor new inventedcare --name 'Acme Care' --sample {samples}")
     assert "Acme Care, 3 events:" in report
     assert run_in(tree, f"fhirline vendor new inventedcare --sample {samples}").returncode == 2
@@ -133,6 +165,7 @@ def test_an_invented_vendor_is_green_from_the_first_minute(tmp_path: Path) -> No
     )
     mapped = [json.loads(line) for line in (tree / "mapped.ndjson").read_text("utf-8").splitlines()]
     assert [item["identifier"][0]["value"] for item in mapped if item["resourceType"] == "Patient"] == [
+        "P-77",
         "P-77",
         "77",
         "P-78",

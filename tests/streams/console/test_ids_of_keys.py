@@ -7,6 +7,7 @@ from fhirline.config.settings import load_settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import InMemoryState
 from fhirline.mappers.registry import VENDORS, open_without_receipt
+from fhirline.streams.console import ids_of_keys
 from fhirline.streams.console.ids_of_keys import CONSULTATIONS, PATIENTS, resources_of
 from fhirline.streams.demo.webhooks import samples
 from tests.streams.console.conftest import Site
@@ -43,9 +44,19 @@ def test_the_ids_are_those_that_mappings_make() -> None:
         response = made.get("QuestionnaireResponse")
         if sample.vendor == "infermedica" and response:
             assert resources_of(settings, "infermedica", "default", "", response["identifier"]["value"])
-    assert PATIENTS.keys() == CONSULTATIONS.keys() == {*VENDORS}
-    wanted = {(vendor, kind.resource_type) for vendor, kinds in CONSULTATIONS.items() for kind in kinds}
-    assert wanted | {(vendor, "Patient") for vendor in VENDORS} == checked | {("infermedica", "QuestionnaireResponse")}
+    assert PATIENTS.keys() == {*VENDORS}
+    shown = {sample.vendor for sample in samples()}
+    assert {*VENDORS} >= CONSULTATIONS.keys() >= shown
+    wanted = {(vendor, kind.resource_type) for vendor in shown for kind in CONSULTATIONS[vendor]}
+    assert wanted | {(vendor, "Patient") for vendor in shown} == checked | {("infermedica", "QuestionnaireResponse")}
+
+
+def test_a_vendor_without_a_row_is_searched_by_its_patients_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``fhirline vendor new`` writes none: the samples do not say what a visit becomes."""
+    settings = load_settings()
+    monkeypatch.setattr(ids_of_keys, "CONSULTATIONS", {})
+    assert resources_of(settings, "azodha", "default", "p", "c") == []
+    assert len(resources_of(settings, "azodha", "default", "p", "")) == 1
 
 
 def test_a_consultation_needs_the_patient_where_its_id_does() -> None:

@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from fhirline.config.settings import Settings
 from fhirline.mappers.instants import Instant
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.deliver.stage import deliver_group
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.clients import librdkafka
@@ -34,7 +35,6 @@ pytestmark = pytest.mark.long
 __all__ = ["browser"]
 
 FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-VENDORS = ("altibbi", "azodha", "infermedica", "mediquo")
 
 
 @dataclass(slots=True)

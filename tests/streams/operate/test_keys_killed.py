@@ -13,6 +13,7 @@ import pytest
 
 from fhirline.config.own_command import own_command
 from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.cli.errors import CommandFailed
 from fhirline.streams.cli.keys.rewrap import rewrap
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
@@ -109,8 +110,7 @@ def test_an_erasure_is_complete_and_nothing_of_others_is_lost(
     load = encrypting(load_on(own_broker))
     sealed = Sealed(load)
     send(load, survey(load))
-    vendors = ("mediquo", "altibbi", "azodha", "infermedica")
-    topics = (*map(raw_topic, vendors), enriched_topic("infermedica"), *map(dead_letter_topic, vendors))
+    topics = (*map(raw_topic, VENDORS), enriched_topic("infermedica"), *map(dead_letter_topic, VENDORS))
     before = readable(load.settings, topics)
     others = [sealed.load.patient(vendor) for vendor in ("mediquo", "altibbi")]
     patients = [Compartment.of("infermedica", load.tenant, "p-1"), *others]

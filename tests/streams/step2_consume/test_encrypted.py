@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.encryption.data_key import DataKey
 from fhirline.streams.kafka.encryption.key_ring import DESTROYED, ERASED
@@ -23,7 +24,6 @@ from tests.support.running_worker import running, wait_until_as
 from tests.support.waiting import wait_until
 from tests.support.workload import Store, events, produce, undisturbed
 
-VENDORS = ("mediquo", "infermedica", "altibbi", "azodha")
 SET = {"FHIRLINE_ENCRYPTION": ENCRYPTION}
 
 

@@ -18,6 +18,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from fhirline.config.errors import ConfigurationError
 from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.demo.embedded_broker import EmbeddedBroker
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.reader import Scanner
@@ -144,7 +145,7 @@ def test_duckdb_polars_and_pandas_read_the_parquet_files(leader: Source, tmp_pat
         assert sorted(by_polars["resource_id"].to_list()) == sorted(row[0] for row in rows), name
         by_pandas = pandas.read_parquet(tmp_path / "parquet" / name)
         assert sorted(by_pandas["resource_id"]) == sorted(row[0] for row in rows), name
-        assert set(by_pandas["source_vendor"]) <= {"altibbi", "azodha", "infermedica", "mediquo"}
+        assert set(by_pandas["source_vendor"]) <= {*VENDORS}
     assert read > 20
     parquet = tmp_path / "parquet"
     flags = duckdb.execute(f"select distinct source from read_parquet('{parquet}/event_flag/*/*.parquet')").fetchall()

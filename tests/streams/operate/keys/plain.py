@@ -7,6 +7,7 @@ from itertools import islice
 from fhirline.config.settings import Settings
 from fhirline.mappers.pipeline.factory import build_normalizer
 from fhirline.mappers.pipeline.normalize import Normalizer
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.headers import headers
 from fhirline.streams.kafka.log_scanner import LogScanner
 from fhirline.streams.kafka.reader import Scanner
@@ -29,7 +30,6 @@ from fhirline.topics.declared import (
 )
 from tests.support.workload import events, produce
 
-VENDORS = ("mediquo", "infermedica", "altibbi", "azodha")
 RAW_TOPICS = (*map(raw_topic, VENDORS), enriched_topic("infermedica"))
 FEW = ("mediquo", "infermedica")
 """Vendors of short tests."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fhirline.config.settings import Settings
+from fhirline.mappers.registry import VENDORS
 from fhirline.streams.kafka.encryption.opener import is_sealed
 from fhirline.streams.kafka.headers import COPY_OF, RAW, header
 from fhirline.streams.kafka.log_scanner import LogScanner
@@ -17,7 +18,7 @@ from fhirline.streams.operate.replay.offset_ranges import offset_ranges
 from fhirline.streams.operate.replay.selection import Selection
 from fhirline.streams.operate.trace.find import Tracer
 from fhirline.topics.declared import RESOURCE_TYPES, canonical_topic
-from tests.streams.operate.keys.plain import LETTER_TOPICS, RAW_TOPICS, STATE_TOPICS, VENDORS, opened, stored
+from tests.streams.operate.keys.plain import LETTER_TOPICS, RAW_TOPICS, STATE_TOPICS, opened, stored
 from tests.support.encryption import ENCRYPTION, Sealer
 from tests.support.kafka.brokers import apache, create_topics, settings_for
 from tests.support.processes import Command, command
