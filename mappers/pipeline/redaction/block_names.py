@@ -1,4 +1,4 @@
-"""Patterns of the names of secrets before what is indented or in brackets (mapping.md §7)."""
+"""Patterns of the names of secrets whose values are indented below the name or in brackets after it (mapping.md §7)."""
 
 import re
 from collections.abc import Callable
