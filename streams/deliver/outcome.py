@@ -155,7 +155,7 @@ class Outcomes:
 
     @property
     def erasures_read(self) -> int:
-        """The number of records that were read of the list. It changes with each block."""
+        """Return the number of records that were read of the list. It changes with each block."""
         return self._erasures.erasure_list.applied
 
     def blocks(self, entries: Iterable[Entry]) -> bool:

@@ -69,7 +69,7 @@ class SharedLane:
 
     @property
     def known(self) -> int:
-        """The number of resources of shared types that the topics hold."""
+        """Return the number of resources of shared types that the topics hold."""
         return len(self._feed.current)
 
     def has(self, key: str) -> bool:

@@ -61,7 +61,7 @@ class Waiting:
 
     @property
     def name(self) -> str:
-        """The record's key without its prefix."""
+        """Return the record's key without its prefix."""
         return str(self.offset) if self.owner is None else f"{TOPICS}{self.owner}"
 
     def record(self, partition: int) -> ProducerRecord:
