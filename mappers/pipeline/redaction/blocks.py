@@ -1,4 +1,4 @@
-"""Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
+"""Redaction of values that are indented below the name of a secret, or in brackets after it, as YAML has them (§7)."""
 
 import re
 from functools import lru_cache
