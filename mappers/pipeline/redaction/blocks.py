@@ -205,7 +205,7 @@ def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
 
 
 def _without_bracketed(text: str) -> str:
-    """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
+    """Return a text without the values in brackets behind the name of a secret, or of a parent of secrets."""
     made: list[str] = []
     at = 0
     if not _OPEN.search(text) or (text.isascii() and not opening_finder()(text.replace(REDACTED, ""))):
