@@ -14,7 +14,7 @@ from fhirline.streams.deliver.state import DeliveredPartition
 
 
 class ErasedPatients:
-    """The erasure list, applied to what the topics hold."""
+    """The erasure list, applied to the values of the topics."""
 
     def __init__(self, outcomes: Outcomes, snapshot: Snapshot, states: Mapping[int, DeliveredPartition]) -> None:
         self._outcomes = outcomes
