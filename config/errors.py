@@ -52,10 +52,10 @@
     ├── UnreadableBundle        deliver: a record is no transaction Bundle (a dead letter)
     ├── DeliveryAbandoned       deliver: a partition went away while something of it was sent
     ├── AnotherDelivers         deliver: another process began to deliver while a fill was running (exit code 70)
-    ├── ServerUnavailable              deliver: the FHIR server gave no answer (sent again)
+    ├── ServerUnavailable       deliver: the FHIR server gave no answer (sent again)
     ├── OutOfRange              tables: a partition does not have the offset that is to be read next
     ├── Stopped                 tables: the process ends while it waits or rebuilds
-    ├── StoreUnavailable               tables: the database does not answer (repeated; at the start exit code 70)
+    ├── StoreUnavailable        tables: the database does not answer (repeated; at the start exit code 70)
     ├── OtherWriter             tables: another process keeps the same tables (exit code 75)
     │   └── PositionsMoved      tables: another process has moved a position that this one was about to move
     ├── Conflict                tables: a Delta table was committed to by another process (tried again, or OtherWriter)

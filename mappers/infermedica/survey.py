@@ -1,4 +1,4 @@
-"""The survey that an enriched event belongs to, and the claims of the fields that were read (mapping.md §10)."""
+"""The survey of an enriched event, and the treatments that its mapping records of values (mapping.md §10)."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from fhirline.mappers.context import Context
 from fhirline.mappers.payload import Payload
 
 MAPPED = "mapped §10"
-"""Claim of a value that a resource contains."""
+"""Treatment (`MappingBuilder.claim`) of a value that a resource contains."""
 
 KEPT = "kept §10"
-"""Claim of a value that a ``source-data`` extension contains."""
+"""Treatment (`MappingBuilder.claim`) of a value that a ``source-data`` extension contains."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -209,18 +209,18 @@ class _Bounder:
             if isinstance(value, dict) and len(value) <= most:
                 return self._fit_object(value, pointer, budget, read, cost)
             if isinstance(value, list) and most > 0:
-                return self._fitted_list(value, pointer, budget, min(most, self._limits.items), read, cost)
+                return self._fit_list(value, pointer, budget, min(most, self._limits.items), read, cost)
         self.cuts.append(cut(pointer, value, self._weight(value)[0], read=read))
         return _CUT
 
     def _fit_object(self, value: dict[str, Any], pointer: str, budget: int, read: bool, cost: int) -> dict[str, Any]:
-        """Fit the members of an object. An only one costs what the object does, unless its pointer is escaped."""
+        """Fit the members of an object. A single member has the cost of the object, unless its key is escaped."""
         made = dict(value)
         parts = [_Part(made, key, item, pointer, read) for key, item in value.items()]
         self._share(parts, budget, cost if len(parts) == 1 and not _ESCAPED.search(parts[0].key) else None)
         return made
 
-    def _fitted_list(self, value: list[Any], pointer: str, budget: int, most: int, read: bool, cost: int) -> list[Any]:
+    def _fit_list(self, value: list[Any], pointer: str, budget: int, most: int, read: bool, cost: int) -> list[Any]:
         made = value[:most]
         parts = [_Part(made, at, item, pointer, read) for at, item in enumerate(made[:])]
         self._share(parts, budget, cost if len(value) == 1 else None)

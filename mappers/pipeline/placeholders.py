@@ -1,4 +1,7 @@
-"""The placeholders of an event whose mapping claims what it uses (mapping.md §2.6)."""
+"""Find placeholders that were sent for ids, in events whose mappings claim the values that they use (mapping.md §2.6).
+
+A claim is the treatment that a mapping records of a value by `MappingBuilder.claim`.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,7 +14,7 @@ from fhirline.mappers.pipeline.declared_fields import declared_fields
 from fhirline.mappers.pipeline.ledger import PLACEHOLDER
 
 PLACEHOLDER_CLAIM = f"ignored {PLACEHOLDER}"
-"""Claim of a placeholder."""
+"""Treatment of a placeholder, as `MappingBuilder.claim` takes it."""
 
 
 def placeholder_ids(raw: Any, read: Any, pointer: str = "") -> Iterator[str]:

@@ -43,7 +43,7 @@ class ShownPointers:
         self._paths: _Paths | None = None
 
     def __call__(self, pointer: str) -> str:
-        """Return the part of a pointer that may be shown; another text, as a FHIRPath, as it is."""
+        """Return the part of a pointer that may be shown. Any other text, such as a FHIRPath, is returned unchanged."""
         if not pointer.startswith("/"):
             return pointer
         return self._place(pointer).path

@@ -69,17 +69,17 @@ class Plan:
 
     @property
     def outputs(self) -> list[str]:
-        """The approved outputs of the golden cases, which the new code itself makes."""
+        """Return the approved outputs of the golden cases, which the new code itself makes."""
         return [path.replace(".in.json", ".out.json") for path in self.created if path.endswith(".in.json")]
 
     @property
     def new_files(self) -> list[str]:
-        """Every file that `write` creates."""
+        """Return every file that `write` creates."""
         return [*self.created, *self.outputs]
 
     @property
     def changed_files(self) -> list[str]:
-        """Every file that `write` changes: the contract, too, which the new code makes."""
+        """Return every file that `write` changes: the contract, too, which the new code makes."""
         return [*self.changed, at.CONTRACT]
 
 

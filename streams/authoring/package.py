@@ -44,7 +44,7 @@ class NewVendor:
 
     @property
     def secret(self) -> str:
-        """The environment variable that holds the secret of the vendor's webhooks."""
+        """Return the environment variable that holds the secret of the vendor's webhooks."""
         return f"FHIRLINE_{self.name.upper()}_SECRET"
 
 

@@ -1,4 +1,4 @@
-"""A resource in a line: what it is about in its own words, its status, and when it was."""
+"""Describe a resource in a line: its subject in its own words, its status, and its time."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple

@@ -113,12 +113,12 @@ class DeliveryIndex:
             return [*self._waiting.values()]
 
     def ordered(self) -> frozenset[tuple[int, str]]:
-        """Return partition and ``Patient/id`` of those for whom it was ordered that what waits is sent."""
+        """Return partition and ``Patient/id`` of patients whose waiting Bundles an operator has ordered to send."""
         with self._lock:
             return frozenset(self._ordered)
 
     def partitions(self) -> list[DeliveredPartition]:
-        """Return the partitions of the delivery's state in which something waits, with nothing but that."""
+        """Return the partitions of the delivery's state that have waiting Bundles, with these only."""
         found: dict[int, DeliveredPartition] = {}
         for item in self.parked():
             state = found.setdefault(item.partition, DeliveredPartition(item.partition))
@@ -126,7 +126,7 @@ class DeliveryIndex:
         return [*found.values()]
 
     def refusal(self, item: WaitingBundle) -> tuple[int, str, bytes] | None:
-        """Return time, code and value of the last letter about what waits; None where there is none."""
+        """Return time, code and value of the last dead letter about a waiting Bundle; None where there is none."""
         waiting = item.waiting
         subject = waiting.owner or str(RecordPosition(BUNDLE, item.partition, waiting.offset))
         with self._lock:

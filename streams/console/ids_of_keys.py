@@ -33,7 +33,7 @@ CONSULTATIONS: Mapping[str, tuple[Kind, ...]] = {
 
 
 def resources_of(settings: Settings, vendor: str, tenant: str, patient: str, consultation: str) -> list[str]:
-    """Return ``Type/id`` of a patient, or with ``consultation`` of what that became; none where a key is missing."""
+    """Return ``Type/id`` of a patient, or of the resources of ``consultation``; none where a key is missing."""
     naming = Naming(settings.base, settings.server_base or "")
     patient, consultation = trimmed(patient), trimmed(consultation)
     kinds = CONSULTATIONS.get(vendor, ()) if consultation else (PATIENTS[vendor],)

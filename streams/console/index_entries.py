@@ -42,7 +42,7 @@ class IndexedEvent(NamedTuple):
 
     @property
     def address(self) -> str:
-        """The path of the event's page, which is the same after a restart. It names no patient."""
+        """Return the path of the event's page, which is the same after a restart. It names no patient."""
         return event_address(self.vendor, self.tenant, self.event_key)
 
     @property

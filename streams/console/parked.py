@@ -80,7 +80,7 @@ def advices() -> dict[str, Advice]:
 
 
 def waiting_patients(index: DeliveryIndex, codes: Collection[str] = ()) -> list[WaitingPatient]:
-    """List for whom something waits, the longest first. ``codes``: only what waits for one of these reasons."""
+    """List the patients with waiting Bundles, the longest first. ``codes``: those with one for such a reason."""
     collected: dict[tuple[int, str], list[WaitingBundle]] = {}
     for item in index.parked():
         for patient in item.waiting.patients:

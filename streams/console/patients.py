@@ -47,7 +47,10 @@ class NoPatient(FhirlineError):
 
 @dataclass(frozen=True, slots=True)
 class SoughtPatient:
-    """A search's patient. ``references``: each may be the Patient. ``compartment``: if the vendor's key was typed."""
+    """The patient of a search.
+
+    ``references``: each may be the Patient. ``compartment``: the patient by the vendor's key, if that was typed.
+    """
 
     references: tuple[str, ...]
     compartment: Compartment | None = None

@@ -72,7 +72,7 @@ class Redrive(Job):
 
     @property
     def left(self) -> int:
-        """The number of events that are as they were: the redrive was stopped, or failed, before them."""
+        """Return the number of events that are as they were: the redrive was stopped, or failed, before them."""
         return self.total - len(self.report.sent) - len(self.report.not_sent)
 
 

@@ -1,4 +1,4 @@
-"""A limit for what one visitor may keep a thread busy with, which visitors share."""
+"""A limit of the time for which one visitor may use a thread that visitors share."""
 
 import time
 from collections.abc import Callable

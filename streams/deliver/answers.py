@@ -176,7 +176,7 @@ def _elsewhere(response: dict[str, Any], entry: Entry) -> bool:
 
 
 def _without_deletions(found: Verdict, sent: Sequence[Entry]) -> Verdict:
-    """Read 405 as a refusal of what was sent where that deletes: a server may take everything but deletions."""
+    """Read 405 to a request that deletes as a refusal of its content: a server may take everything but deletions."""
     deletes = any(entry.digest == DELETED for entry in sent)
     return replace(found, kind=Kind.REFUSED) if found.status == 405 and found.explained and deletes else found
 

@@ -94,7 +94,7 @@ class SharedFeed:
             self._positions[place] = (message.offset() or 0) + 1
 
     def outdated(self) -> list[Entry]:
-        """Return what was sent once and has another value now."""
+        """Return the entries of resources that were sent and have another value now."""
         return [
             entry
             for key, digest in list(self.sent.items())

@@ -53,7 +53,7 @@ class Completion:
         return any(map(self._erasures.erasure_list.blocks_key, partition_keys(about, self._base)))
 
     async def _values(self, keys: Iterable[str], known: Known, partition: int) -> dict[str, Entry]:
-        """Return what is to be sent of resources, without those that are deleted or that nobody knows."""
+        """Return the entries to send of resources, without deleted ones and those of which no value is known."""
         found = {key: known(key) for key in keys}
         if unknown := [key for key, entry in found.items() if entry is None]:
             found.update(await asyncio.to_thread(self._canonical.newest, unknown, partition))

@@ -1,4 +1,4 @@
-"""Settling a Bundle, or what waits for a patient: it is sent, unchanged, or set to wait (fhir-delivery.md §4)."""
+"""Settle a Bundle, or the waiting Bundles of a patient: they are sent, unchanged, or wait (fhir-delivery.md §4)."""
 
 import asyncio
 import time
@@ -58,7 +58,7 @@ class Outcomes:
         self._canonical = Canonical(settings)
 
     async def settle(self, work: Work | Resumption) -> None:
-        """Send what a work item holds, and make its outcome durable.
+        """Send the Bundle of a work item, or the waiting ones, and make the outcome durable.
 
         Raises DeliveryAbandoned, KafkaUnavailable, KafkaAccessError, or ConfigurationError.
         """
@@ -108,7 +108,7 @@ class Outcomes:
         return m.DELIVERED if due else m.UNCHANGED
 
     async def _resume(self, work: Resumption) -> None:
-        """Send the current values of what waits for a patient, since a corrected mapping may have made others."""
+        """Send the current values of waiting Bundles' resources: a corrected mapping may have made others."""
         state, patient = work.state, work.patient
         waiting = state.waiting_with(patient)
         if waiting:
@@ -155,7 +155,7 @@ class Outcomes:
 
     @property
     def erasures_read(self) -> int:
-        """The number of records that were read of the list. It changes with each block."""
+        """Return the number of records that were read of the list. It changes with each block."""
         return self._erasures.erasure_list.applied
 
     def blocks(self, entries: Iterable[Entry]) -> bool:
@@ -174,7 +174,7 @@ class Outcomes:
     async def purge_history(
         self, state: DeliveredPartition, keys: Iterable[str], bundle: str, abandoned: Callable[[], bool]
     ) -> None:
-        """Purge what the server keeps of deleted resources, and make durable what became of each."""
+        """Purge the histories of deleted resources at the server, and make the result of each durable."""
         outcomes = Counter[str]()
         for key in keys:
             known = state.sent.get(key)
@@ -189,7 +189,7 @@ class Outcomes:
             log.warning("the server may keep what was erased", bundle=bundle, outcomes=kept)
 
     async def note(self, state: DeliveredPartition, delivered: Iterable[Entry], offset: int) -> None:
-        """Make durable what the server has, then know it."""
+        """Write the delivered entries to the state topic, then to the state in memory."""
         delivered = list(delivered)
         await self.write(
             shared_record(entry.key, entry.digest)

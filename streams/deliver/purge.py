@@ -1,4 +1,4 @@
-"""Purging what the server keeps of an erased patient's resources, after their DELETE (fhir-delivery.md §7).
+"""Purge the histories of an erased patient's resources at the server, after their DELETE (fhir-delivery.md §7).
 
 The invariant: **a resource counts as purged only after the server no longer shows its history**, or where it shows none
 to us, after it has accepted the purge. A server that does not answer is waited for; a refusal is recorded, so that

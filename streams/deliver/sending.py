@@ -213,15 +213,15 @@ class _Attempts:
         self.refused_since: float | None = None
 
     def known(self, key: str) -> Entry | None:
-        """Return what is to be sent of a resource that the server misses; None where it is not known here."""
+        """Return the entry of a resource that the server misses; None where it is not known here."""
         return self._own.get(key) or self._others.get(key)
 
     def to_send(self) -> list[Entry]:
-        """Return what the next request holds: what is missing at the server first."""
+        """Return the entries of the next request, those that the server misses first."""
         return [*{**self.added, **self.pending}.values()][: self._most]
 
     def take(self, sent: Sequence[Entry], found: Sequence[Verdict]) -> Verdict | None:
-        """Note what was accepted; return the verdict to act on for the rest, None if there is none."""
+        """Note the accepted entries. Return the verdict to act on for the rest, None if there is none."""
         failed: Verdict | None = None
         for entry, verdict in zip(sent, found, strict=True):
             if verdict.kind is Kind.ACCEPTED:

@@ -62,14 +62,14 @@ class SharedLane:
             return refusal
 
     def unsent(self, everything: bool) -> list[Entry]:
-        """Return what the topics hold and was not sent yet (``everything``: or was), what is referred to first."""
+        """Return the current entries that were not sent yet (``everything``: or were), referred ones first."""
         current = self._feed.current
         found = [entry for key, entry in current.items() if everything or not self.has(key)]
         return sorted(found, key=lambda entry: RESOURCE_TYPES.index(entry.key.partition("/")[0]))
 
     @property
     def known(self) -> int:
-        """The number of resources of shared types that the topics hold."""
+        """Return the number of resources of shared types that the topics hold."""
         return len(self._feed.current)
 
     def has(self, key: str) -> bool:

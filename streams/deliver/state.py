@@ -61,7 +61,7 @@ class Waiting:
 
     @property
     def name(self) -> str:
-        """The record's key without its prefix."""
+        """Return the record's key without its prefix."""
         return str(self.offset) if self.owner is None else f"{TOPICS}{self.owner}"
 
     def record(self, partition: int) -> ProducerRecord:
@@ -148,7 +148,7 @@ class DeliveredPartition:
         return next((item for item in self.waiting.values() if not patients.isdisjoint(item.patients)), None)
 
     def waiting_with(self, patient: str) -> list[Waiting]:
-        """Return what waits for a patient, and for those who share a waiting Bundle with the patient, in order."""
+        """Return the waiting Bundles of a patient, and of patients who share one of them, in order."""
         group, found = {patient}, dict[str, Waiting]()
         while more := [item for item in self.waiting.values() if item.name not in found and group & item.patients]:
             for item in more:

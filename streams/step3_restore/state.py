@@ -245,7 +245,7 @@ class StateCache(TopicCache[PartitionState]):
         return [*records, *(ProducerRecord(self.topic, key, None, partition) for key in others)]
 
     def take(self, state: PartitionState, message: Message, began: float) -> None:
-        """Merge a message. No entry, or one that cannot be opened although nothing is lost, is logged and ignored."""
+        """Merge a message. One that is no entry, or cannot be opened although no key is lost, is logged and ignored."""
         key, value = bytes(message.key() or b""), message.value()
         if key.startswith(b"["):  # not sealed
             if (entry := entry_key(key)) is None or not (value is None or is_entry(value)):

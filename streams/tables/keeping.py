@@ -101,7 +101,7 @@ class Keeper(ABC):
 
     @abstractmethod
     def _look_after(self) -> None:
-        """Do after each batch, and where none came, what is due now and then. May be repeated."""
+        """Do the periodic work that is due. Called after each batch, and while none arrives. May be repeated."""
 
     @abstractmethod
     def _position(self, partition: TopicPartition) -> int | None:
@@ -113,7 +113,7 @@ class Keeper(ABC):
 
     @abstractmethod
     def _end(self) -> None:
-        """Do what is due before the end. May be repeated."""
+        """Do the work that is due before the process ends. May be repeated."""
 
     def _read(self) -> list[ConsumerRecord]:
         settings = self._settings

@@ -43,7 +43,7 @@ Positions = Mapping[TopicPartition, int]
 
 
 class Reader:
-    """A consumer, for one caller. ``group``: shares the partitions with other processes; None: `start` names them."""
+    """A consumer, for one caller. ``group`` shares the partitions among processes; without one, `start` names them."""
 
     def __init__(self, settings: Settings, group: str | None = None) -> None:
         self._settings = settings
@@ -162,7 +162,7 @@ class Reader:
 
     @property
     def partitions(self) -> list[TopicPartition]:
-        """The partitions that this process reads now."""
+        """Return the partitions that this process reads now."""
         return list(self._next)
 
     def complete_at(self) -> dict[TopicPartition, float] | None:

@@ -86,7 +86,7 @@ class Store(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The address of the database, for logs: never with a password."""
+        """Return the address of the database, for logs: never with a password."""
 
     @abstractmethod
     def rows(self, statement: str, parameters: Sequence[Any] = ()) -> list[Row]:

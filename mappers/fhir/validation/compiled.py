@@ -1,4 +1,8 @@
-"""Mode ``spec``: the narrow schema accepts nearly everything. The whole schema decides the rest and finds problems."""
+"""Validate resources in mode ``spec``, with a narrow schema and a whole one (validation.md §3.1).
+
+The narrow schema is fast and accepts nearly all resources that are valid. Those that it does not accept are validated
+by the whole schema, which finds the problems.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache

@@ -1,4 +1,4 @@
-"""Patterns of the names of secrets before what is indented or in brackets (mapping.md §7)."""
+"""Patterns of the names of secrets whose values are indented below the name or in brackets after it (mapping.md §7)."""
 
 import re
 from collections.abc import Callable
@@ -37,7 +37,7 @@ def _names(given: frozenset[str]) -> str:
 
 @lru_cache(maxsize=16)
 def head_pattern(given: frozenset[str]) -> re.Pattern[str]:
-    """Return the pattern of a line with the name of a secret, or of what has one below it, and a colon."""
+    """Return the pattern of a line with a colon after the name of a secret, or after a name with secrets below it."""
     return re.compile(
         rf"^(?![ \t\r]*\n)(?P<marks>[ \t]*(?:{MARK}){{0,3}})[\"']?(?i:{_names(given)})[ \t]*[:：][ \t]*"
         r"(?:[&!][\w!:.-]{0,40}[ \t]*){0,2}(?P<value>[^\n\r]*)",

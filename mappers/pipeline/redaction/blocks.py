@@ -1,4 +1,4 @@
-"""Redaction below the name of a secret in a text that is indented, or has brackets, as YAML (mapping.md §7)."""
+"""Redaction of values that are indented below the name of a secret, or in brackets after it, as YAML has them (§7)."""
 
 import re
 from functools import lru_cache
@@ -28,7 +28,7 @@ _LINE = re.compile(
 """A line: its indentation, the marks of list items, a name with its colon, and a value."""
 _BLANK = re.compile(r"(?:[ \t]*+\r?\n)+")
 _MOST_LINES = 100_000
-"""Lines below names of secrets in a text that are read. Behind them the text is a value."""
+"""Lines below names of secrets in a text that are read. The text behind them is redacted."""
 _SCALAR = re.compile(r"[|>][-+\d]{0,2}(?:\s+#.*)?|[{\[]")
 """Matches YAML's mark of a value whose lines follow (``|``, ``>``, ``{``, ``[``)."""
 _LIKE_A_SECRET = re.compile(r"(?=\S*\d)\S+|\S{12,}")
@@ -40,7 +40,7 @@ _SIGN = re.compile(r"[\n(\[{]|://")
 _MOST_BRACKETED = 4_000
 """Characters of a value in brackets that are searched for its end. A longer value is taken to end there."""
 _MOST_NAMES = 1_000
-"""Names of secrets in a text that are read. Behind them the text is a value."""
+"""Names of secrets in a text that are read. The text behind them is redacted."""
 _OF_A_CAPABILITY = frozenset({"url", "link", "href", "code", "pin", "token", "key"})
 _NOTHING: frozenset[str] = frozenset()
 
@@ -205,7 +205,7 @@ def _level(head: re.Match[str], value: str, outer: _Level) -> _Level:
 
 
 def _without_bracketed(text: str) -> str:
-    """Return a text without the values in brackets behind the name of a secret, or of what has one below it."""
+    """Return a text without the values in brackets behind the name of a secret, or of a parent of secrets."""
     made: list[str] = []
     at = 0
     if not _OPEN.search(text) or (text.isascii() and not opening_finder()(text.replace(REDACTED, ""))):

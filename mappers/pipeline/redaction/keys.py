@@ -148,7 +148,7 @@ def looked_for() -> frozenset[str]:
 
 
 def _has_no_letters_of_a_name(key: str) -> bool:
-    """Return whether no name surely occurs in the letters of a key, with and without those of other scripts."""
+    """Return whether the letters of a key surely contain no name, with and without those of other scripts."""
     find = _letters_of_names().search
     if key.isascii():
         return not find(key.lower().translate(_NOT_LETTERS))

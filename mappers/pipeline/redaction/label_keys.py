@@ -1,4 +1,4 @@
-"""The members of objects that name another member, and those that hold the value that it names (mapping.md §7)."""
+"""Keys of members that hold the name of a value, and keys of the members that hold this value (mapping.md §7)."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Redaction of members of objects and items of lists that a key above or a neighbour names (mapping.md §7)."""
+"""Redaction of members and items whose name is in a key above them, or in a member or item beside (mapping.md §7)."""
 
 import re
 from collections.abc import Set

@@ -47,7 +47,7 @@ def _heads(below: frozenset[str]) -> frozenset[str]:
 
 @cache
 def _text_finder(below: frozenset[str], mark: str = MARK) -> Callable[[str | bytes], bool]:
-    """Return a finder of texts that may have a secret: what every label has, or a key of a parent with its value."""
+    """Return a finder of texts that may have a secret: by a mark, a label, or a name ``below`` with its value."""
     heads = sorted(name[:3] for name in _heads(below))
     settings = rf"(?i:{'|'.join(heads)})[^\n]{{0,80}}[:=：]" if heads else ""
     return finder("|".join(filter(None, (mark, stem_pattern(), encoded_pattern(), settings))))

@@ -1,4 +1,4 @@
-"""Redaction of the values of a body, one in the other (mapping.md §7)."""
+"""Redaction of the nested values of a body (mapping.md §7)."""
 
 from collections.abc import Iterable, Sequence
 from operator import is_not

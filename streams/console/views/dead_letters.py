@@ -56,7 +56,7 @@ def codes() -> dict[str, CodeDescription]:
 
 @routes.get("/dead-letters")
 async def show_groups(request: web.Request) -> web.StreamResponse:
-    """Show what failed alike, counted."""
+    """Show groups of events that failed alike, with their numbers."""
     index = request.app[CONSOLE].index
     by_code: dict[str, list[Group]] = {}  # what to do is said once for a code; that of the largest group comes first
     for group in grouped(index.cases):
@@ -174,7 +174,7 @@ def _progress(console: Console) -> dict[str, Any]:
 
 
 def chosen_group(sent: Any) -> dict[str, str]:
-    """Return what chooses a group of events, of an address or a form."""
+    """Return the filters of an address or a form that choose a group of events."""
     return {name: str(sent.get(name, "")) for name in NAMES}
 
 

@@ -52,7 +52,7 @@ async def confirm_resumption(request: web.Request) -> web.StreamResponse:
 
 @routes.post("/dead-letters/waiting/resume")
 async def order(request: web.Request) -> web.StreamResponse:
-    """Order that what waits is sent, as ``fhirline deliver resume`` does."""
+    """Order that waiting Bundles are sent, as ``fhirline deliver resume`` does."""
     console, chosen = request.app[CONSOLE], _chosen(await request.post())
     console.require_allowed(REDRIVE)
     found = _patients(console, chosen)

@@ -1,8 +1,8 @@
-"""Values that a fill does not send since they are an erased patient's, or deletes (fhir-delivery.md §7 and §8).
+"""Erased patients in a fill: it does not send their values, and deletes their resources (fhir-delivery.md §7 and §8).
 
-A value is an erased patient's where the list forbids a patient whom the value names, by identifier or by reference. One
-that names nobody belongs to the patients of the resources that it refers to. Values are checked, not patients: a
-resource about somebody else holds no other value back.
+A value belongs to an erased patient if the erasure list has a patient whom the value names, by identifier or by
+reference. A value that names no patient belongs to the patients of the resources to which it refers. Each value is
+checked by itself: one that is not sent keeps back no other value of its owner.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from fhirline.streams.deliver.state import DeliveredPartition
 
 
 class ErasedPatients:
-    """The erasure list, applied to what the topics hold."""
+    """The erasure list, applied to the values of the topics."""
 
     def __init__(self, outcomes: Outcomes, snapshot: Snapshot, states: Mapping[int, DeliveredPartition]) -> None:
         self._outcomes = outcomes
@@ -22,7 +22,7 @@ class ErasedPatients:
         self._states = states
 
     async def without(self, held: Sequence[Held], owner: str | None) -> list[Held]:
-        """Return what is not an erased patient's, by a list that is fresh. ``owner``: the patient whose it is."""
+        """Return the values that belong to no erased patient, by a fresh list. ``owner``: the patient of the values."""
         await self._outcomes.ensure_fresh()
         return [item for item in held if not self.blocks(item, owner)]
 
@@ -36,7 +36,7 @@ class ErasedPatients:
         return self._outcomes.blocks([entry, *(found for key in about if (found := self._snapshot.get(key)))])
 
     def deletions(self) -> Iterator[Held]:
-        """Return what is to be deleted, also by erasures that still wait after the topics have dropped tombstones."""
+        """Yield the resources to delete, also those of waiting erasures whose tombstones the topics have dropped."""
         yield from self._snapshot.tombstones()
         for state in self._states.values():
             for key in sorted({key for item in state.waiting.values() if item.erases for key in item.keys}):

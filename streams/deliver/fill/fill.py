@@ -162,7 +162,7 @@ class Fill:
         return Entry(held.key, None, DELETED) if held.digest == DELETED else self._snapshot[held.key]
 
     async def _purge_erased(self) -> None:
-        """Purge what the server keeps of what erasures have deleted, also where another fill was killed before."""
+        """Purge the histories of resources that erasures have deleted, also those that a killed fill has left."""
         erased: dict[int, list[str]] = {}
         for held in self._erased.deletions():
             if held.erased:
@@ -175,7 +175,7 @@ class Fill:
             self._membership.in_flight -= 1
 
     async def _note(self, state: DeliveredPartition, delivered: Iterable[Entry]) -> None:
-        """Note what was sent, in the partition of each resource: one that was missing may have another."""
+        """Note the delivered entries, each in its own partition. One that the server missed may have another."""
         by_state: dict[int, list[Entry]] = {}
         for entry in delivered:
             held = self._snapshot.held(entry.key)

@@ -1,4 +1,4 @@
-"""The version of what a fill sends, and when the topics may be read for it (fhir-delivery.md §8).
+"""Decide the version of the values that a fill sends, and wait until it may read the topics (fhir-delivery.md §8).
 
 The invariant: **a value that a fill sends is at least as new as every Bundle below the fill's version**, which is the
 end offset of the Bundle partition. So Bundles below it need not be sent any more, and those from it on are sent.
@@ -28,7 +28,7 @@ from fhirline.topics.declared import BUNDLE, ENRICHED, ERASED, enriched_topic, r
 TIMEOUT = 30.0
 POLL_SECONDS = 0.5
 PUBLISHES = 2
-"""Barriers of an erasure between the block and the tombstones."""
+"""How often an erasure waits for Kafka's acknowledgements from its block to its tombstones."""
 
 
 class Versions:

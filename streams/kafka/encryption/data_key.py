@@ -124,7 +124,7 @@ def state_key(secrets: EncryptionSecrets, index: str, subject: str, name: str) -
 
 
 def _authenticated(topic: str, key: bytes, headers: Iterable[tuple[str, bytes]]) -> bytes:
-    """Encode what a sealed value is bound to. Each part begins with its length: no other parts give the same bytes."""
+    """Encode the parts that a sealed value is bound to. Each begins with its length, so the bytes have one reading."""
     pack = _LENGTH.pack
     found = _text(topic) + pack(len(key)) + key
     for name, value in headers:

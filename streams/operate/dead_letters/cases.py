@@ -53,7 +53,7 @@ class Letter:
 
     @property
     def problems(self) -> list[dict[str, Any]]:
-        """The failing paths, each with code, resource, path and problem, and without values."""
+        """Return the failing paths, each with code, resource, path and problem, and without values."""
         try:
             listed = orjson.loads(self.errors or b"[]")
         except orjson.JSONDecodeError:
@@ -137,7 +137,7 @@ class Case:
 
     @property
     def attempts(self) -> int:
-        """The number of times that the event was mapped, plus one for a redriven record that is not mapped yet."""
+        """Count how often the event was mapped, plus one for a redriven record that is not mapped yet."""
         return max(self.last.attempt, self.mark.attempts if self.mark else 1)
 
     def answers(self, idempotency_key: str) -> bool:

@@ -22,7 +22,7 @@ def read_waiting(settings: Settings) -> list[DeliveredPartition]:
 
 
 def order_resumption(settings: Settings, states: Iterable[DeliveredPartition], patients: Iterable[str] | None) -> int:
-    """Order that what waits for patients (None: for all) is sent. Return how many of them have something that waits.
+    """Order that the waiting Bundles of patients (None: of all) are sent. Return the number of orders.
 
     A running delivery begins within seconds, another one when it starts. Raises PublishFailed.
     """

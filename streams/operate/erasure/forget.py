@@ -80,7 +80,7 @@ class Erasure:
 
     @property
     def digest(self) -> str:
-        """The keyed hash of the patient, which is the block's key, and the patient's name in logs and reports."""
+        """Return the patient's keyed hash: the key of the block, and the patient's name in logs and reports."""
         return self._hashing.digest(self.patient.partition_key)
 
     def close(self) -> None:

@@ -52,7 +52,7 @@ class Candidate:
 
     @property
     def raw(self) -> str:
-        """The position of the raw record that it was made from."""
+        """Return the position of the raw record that it was made from."""
         return _raw(self.record, self.source)
 
 

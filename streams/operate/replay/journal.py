@@ -108,7 +108,7 @@ class Journal:
 
     @property
     def next(self) -> int | None:
-        """The offset of the first raw record that has not been read; None before the first batch."""
+        """Return the offset of the first raw record that has not been read; None before the first batch."""
         row = self._database.execute("SELECT next FROM progress").fetchone()
         return int(row[0]) if row else None
 
@@ -207,12 +207,12 @@ class Journal:
 
     @property
     def events(self) -> int:
-        """The number of the range's raw records that were mapped, without those of erased patients."""
+        """Return the number of the range's raw records that were mapped, without those of erased patients."""
         return int(self._database.execute("SELECT COUNT(*) FROM mapped WHERE live = 0").fetchone()[0]) - self.erased
 
     @property
     def erased(self) -> int:
-        """The number of the range's raw records that were passed over because their patients are erased."""
+        """Return the number of the range's raw records that were passed over because their patients are erased."""
         return int(self._database.execute("SELECT COUNT(*) FROM erased WHERE live = 0").fetchone()[0])
 
 

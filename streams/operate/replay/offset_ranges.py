@@ -43,7 +43,7 @@ class OffsetRange:
 
     @property
     def source(self) -> str:
-        """``topic/partition``: what positions in the header ``raw`` begin with."""
+        """Return ``topic/partition``, with which the positions in the header ``raw`` begin."""
         return str(self.topic_partition)
 
     @property

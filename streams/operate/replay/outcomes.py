@@ -119,7 +119,7 @@ class Settling:
         return made
 
     def covered(self, scanner: LogScanner, ours: Mapping[bytes, int]) -> list[ProducerRecord]:
-        """Return what others have written since the last reading, and ours have covered. ``ours``: key → offset."""
+        """Return the records of others since the last reading that ours have covered. ``ours``: key → offset."""
         found: dict[bytes, ProducerRecord] = {}
         for message in scanner.stored({self._partition: self._position}):
             record = from_confluent(message)

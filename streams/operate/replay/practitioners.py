@@ -139,7 +139,7 @@ def _is_live(known: ProducerRecord, journal: Journal) -> bool:
 
 
 def _of_failed(known: ProducerRecord, new: ProducerRecord | None, journal: Journal) -> ProducerRecord | None:
-    """Return the new contribution with what events that fail now contributed; None where there is nothing to add."""
+    """Add the entries of events that fail now to the new contribution; None where there are none."""
     failed = journal.failed_events()
     if not failed:
         return None

@@ -233,7 +233,7 @@ class Run:
 
     @property
     def tables_version(self) -> str:
-        """The version of the tables that the run maps with: the header ``tables-version`` of its records."""
+        """Return the version of the tables that the run maps with: the header ``tables-version`` of its records."""
         return tables_version(load_terminology(self.settings.terminology_dir))
 
     def discard(self) -> None:

@@ -73,7 +73,7 @@ class Selection:
 
     @property
     def since_ms(self) -> int | None:
-        """The record timestamp from which to read, in UNIX milliseconds; None for the beginning."""
+        """Return the record timestamp from which to read, in UNIX milliseconds; None for the beginning."""
         return _milliseconds(self.since) if self.time == "record" else None
 
     def describe(self) -> str:

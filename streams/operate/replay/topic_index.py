@@ -59,7 +59,7 @@ class IndexedRecord:
 
     @property
     def raw(self) -> str:
-        """The position of the raw record that it was made from."""
+        """Return the position of the raw record that it was made from."""
         return f"{self.source}/{self.raw_offset}"
 
 

@@ -101,7 +101,7 @@ class Status:
 
     @property
     def lag(self) -> int | None:
-        """The largest lag of a topic that is read; None where one is unknown, such as that of a missing topic."""
+        """Return the largest lag of the topics that are read; None where one is unknown, as that of a missing topic."""
         lags = [inflow.lag for inflow in self.inflows]
         known = [lag for lag in lags if lag is not None]
         return max(known, default=0) if len(known) == len(lags) else None

@@ -14,7 +14,10 @@ from fhirline.streams.step4_normalize.raw_event import envelope_of
 
 
 class Explained(NamedTuple):
-    """An event's lineage and state. ``before``: that of ``earlier`` earlier events of the key. ``updates``: its own."""
+    """An event's lineage and state.
+
+    ``earlier``: the number of earlier events of its key. ``before``: the state after them. ``updates``: its own.
+    """
 
     lineage: list[Lineage]
     earlier: int

@@ -58,7 +58,7 @@ def committed_offsets(settings: Settings, partitions: Iterable[TopicPartition]) 
 
 
 def _metadata(answer: confluent_kafka.TopicPartition) -> str:
-    """Return what was committed with an offset; "" for what cannot be read, which is no mark of the worker's.
+    """Return the metadata of a committed offset; "" for unreadable text, which is no mark of the worker's.
 
     The client does not end the text of a foreign tool, and reads whatever follows in memory as a part of it: bytes that
     may not be UTF-8 (`streams.step2_consume.unfinished` ends its own).

@@ -213,7 +213,7 @@ def delete_rows(delta: DeltaTable, ids: Sequence[str]) -> None:
 
 
 def delete_other_rows(delta: DeltaTable, ids: pa.ChunkedArray) -> None:
-    """Delete the rows of all other resources from such a table."""
+    """Delete the rows of all but these resources from a table that nobody writes any more."""
     with errors(str(delta.metadata().name)):
         _merged(delta, ids.cast(pa.string())).when_not_matched_by_source_delete().execute()
 

@@ -80,7 +80,7 @@ class ColumnDefinition(_Element):
 
     @property
     def fhir_type(self) -> str:
-        """The type by its name; that of a column which states none is string."""
+        """Return the type by its name; that of a column which states none is string."""
         return (self.type or "string").removeprefix(PREFIX)
 
     def column(self, inferred: str | None) -> Column:

@@ -26,7 +26,7 @@ def can_delete(settings: Settings) -> bool:
 
 
 def delete_before(settings: Settings, offsets: Mapping[TopicPartition, int]) -> None:
-    """Remove what lies before an offset of each partition. Raises KafkaRequestFailed."""
+    """Delete the records before an offset of each partition. Raises KafkaRequestFailed."""
     if not offsets:
         return
     client = new_client(AdminClient, librdkafka(settings, **{"log_level": 0}))

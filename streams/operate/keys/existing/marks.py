@@ -1,7 +1,7 @@
-"""The status of dead letters (``normalizer.dead-letter-status``) under the positions of copies.
+"""Entries of ``normalizer.dead-letter-status`` that name copied records, written anew with the copies' positions.
 
-A status is found by the position of the raw record that was mapped first, and names the redriven record and the last
-letter. The new entry is durable before the old one's tombstone.
+The key of an entry is the position of the raw record that was mapped first. Its value names the redriven record and the
+last letter. The new entry is durable before the old one's tombstone.
 """
 
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Positions that changed: of a record that was copied, and of its copy."""
+"""The positions of copied records and of their copies, and headers that name the one instead of the other."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
@@ -19,13 +19,13 @@ class Moved:
     copies: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
     """Position → position of its first copy."""
     origins: dict[RecordPosition, RecordPosition] = field(default_factory=dict)
-    """Position of a copy → what it was copied from."""
+    """Position of a copy → position of the record that was copied."""
 
     @classmethod
     def find(
         cls, scanner: LogScanner, opener: Opener, topics: Iterable[str], wanted: Collection[RecordPosition]
     ) -> "Moved":
-        """Find the copies of the wanted positions, without what other producers call a copy (`verify`)."""
+        """Find the copies of the wanted positions. Other producers' records with the header are none (`verify`)."""
         found, as_it_is = cls(), dict[RecordPosition, tuple[bytes | None, bytes | None]]()
         sought = {position.topic_partition for position in wanted}
         starts: dict[TopicPartition, int | None] = {

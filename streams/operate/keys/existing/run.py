@@ -47,7 +47,7 @@ class Done:
 
 
 class Migration:
-    """Encrypts what exists. Raises KafkaAccessError, ConfigurationError and PublishFailed; run again, it goes on."""
+    """Encrypts existing records. Raises KafkaAccessError, ConfigurationError and PublishFailed. Another run goes on."""
 
     def __init__(self, settings: Settings, vendors: Iterable[str], rate: float | None = None) -> None:
         secrets = encryption(settings)
@@ -87,7 +87,7 @@ class Migration:
         self._scanner.close()
 
     def survey(self) -> None:
-        """Find out what is to be done. Raises StillPlain."""
+        """Find the records to copy. Raises StillPlain."""
         self.raw = survey(self._scanner, self._raw_topics, plain_raw, self._named)
         self.letters = survey(self._scanner, self._letter_topics, self._plain_letter, set())
         self.require_encrypting()

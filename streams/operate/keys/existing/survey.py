@@ -103,7 +103,7 @@ class Partition:
 
     @property
     def uncopied(self) -> int:
-        """The number of records before ``cut`` that have no copy."""
+        """Return the number of records before ``cut`` that have no copy."""
         return self.records - self.copied.count(self.first, self.cut)
 
 
