@@ -47,6 +47,9 @@ DECLINED = 1
 ORPHANED = 1
 """A mapping process of ``replay`` whose parent process ended."""
 
+UNREAD = 1
+"""Any command: the reader of its result, such as ``head``, ended before the result did."""
+
 DEFECT = 1
 """Any command: an exception that nothing expected, Python's own code. A service logs ``crashed`` before it."""
 
@@ -54,6 +57,8 @@ DEFECT = 1
 
 UNUSABLE = 2
 """A wrong argument, setting, file or table, a missing privilege or topic, or a cluster that does not answer.
+
+Also a result that standard output does not take: it is closed, or its disk is full.
 
 ``doctor`` continues with its next check, and ends with this code where another command would have ended at once.
 ``deliver``, ``enrich``, ``tables``, ``replay`` and ``export`` may have begun: what was committed or written is kept.

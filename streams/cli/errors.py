@@ -1,12 +1,14 @@
 """The end of a command by an error: one line on standard error and an exit code, for all commands."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NoReturn
 
 from fhirline.config.errors import ConfigurationError, FhirlineError, KafkaAccessError
-from fhirline.config.exit_codes import INTERRUPTED, UNUSABLE
+from fhirline.config.exit_codes import INTERRUPTED, UNREAD, UNUSABLE
+from fhirline.streams.cli.standard_files import ended_by_reader, flush_output, watched_output
 
 
 class CommandFailed(FhirlineError):
@@ -20,6 +22,19 @@ class CommandFailed(FhirlineError):
 
 def run(command_line: Callable[[], None]) -> None:
     """Run the command line. Any other exception is a defect of ours, and keeps its traceback."""
+    output = watched_output()
+    try:
+        _run(command_line)
+    except OSError as error:
+        if output is None or error is not output.failure:
+            raise
+    finally:
+        flush_output()
+        if output is not None and output.failure is not None:
+            _end_without_output(output.failure)
+
+
+def _run(command_line: Callable[[], None]) -> None:
     try:
         command_line()
     except CommandFailed as failure:
@@ -47,6 +62,14 @@ def failing_with(command: str, exit_codes: Mapping[type[BaseException], int], hi
 def warn(command: str, message: str) -> None:
     """Print one line on standard error, in the form of an error, and go on."""
     print(f"fhirline {command}: {message}", file=sys.stderr, flush=True)
+
+
+def _end_without_output(failure: OSError) -> NoReturn:
+    """End where not all of the result could be written: silently where its reader has ended, as other programs do."""
+    if ended_by_reader(failure):
+        sys.exit(UNREAD)
+    what = " is closed" if failure.errno == errno.EBADF else f": {failure.strerror}"
+    _end(f"fhirline: standard output{what}; not all of the result was written", UNUSABLE)
 
 
 def _end(line: str, exit_code: int) -> NoReturn:

@@ -116,7 +116,7 @@ def _kind(what: str, vendors: list[str]) -> str:
     if (kind := kind_of(what)) is not None:
         return kind
     raise ConfigurationError(
-        "EVENT_KEY|RESOURCE|RAW: neither 64 hex digits, nor Type/id of a type that is published, nor "
+        "EVENT_KEY|RESOURCE|RAW: neither 64 hex digits in lower case, nor Type/id of a type that is published, nor "
         "raw.VENDOR/PARTITION/OFFSET"
     )
 

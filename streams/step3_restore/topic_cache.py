@@ -114,6 +114,7 @@ class TopicCache(Generic[H]):
             found = {at.partition for at, answer in answers.items() if answer.result().offset > positions[at.partition]}
         except KafkaException:
             found = {*positions}  # the restore then waits for the broker, or gives up
+            self._admin = None  # it may keep the leaders' epochs of before an outage, and be refused for minutes
         self._asked_at = began
         return found
 

@@ -56,8 +56,11 @@ def show(
         payload_document,
         payload_text,
     )
+    from fhirline.streams.operate.trace.kind import kind_of
 
     stated = reason_to_reveal(reveal, reason)
+    if kind_of(what) not in ("event", "raw record"):
+        raise ConfigurationError("ID|EVENT_KEY: neither raw.VENDOR/PARTITION/OFFSET nor 64 hex digits in lower case")
     settings = loaded_settings()
     with board_of(settings, Filter()) as board:
         case = _case(what, read(board))

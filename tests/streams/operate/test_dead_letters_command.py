@@ -230,6 +230,9 @@ def test_a_payload_is_shown_only_with_a_reason(settings: Settings, tmp_path: Pat
     for unknown in ("raw.infermedica/0/999", "0" * 64):
         missing = dead_letters(settings, "show", unknown)
         assert (missing.returncode, f"no letter {unknown}" in missing.stderr) == (1, True)
+    for nonsense in ("", "nonsense", "F" * 64, "raw.infermedica/0", "Patient/1"):
+        refused = dead_letters(settings, "show", nonsense)
+        assert (refused.returncode, "ID|EVENT_KEY: neither raw.VENDOR" in refused.stderr) == (2, True)
 
     count = raw_records(settings, ["infermedica"])
     erased = settings.model_copy(update={"erasure_key": SecretStr("k" * 32)})
