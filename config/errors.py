@@ -30,6 +30,7 @@
     ├── CannotBeOpened          kafka: a record is not what was encrypted (a dead letter)
     ├── UnreadableBody          mappers: a body is no JSON object, or nested too deep (a dead letter, or 400)
     ├── TooComplex              mappers: what an event would become exceeds a limit (a dead letter)
+    ├── SearchedTooMuch         mappers: no more of a body is searched for credentials (a text is withheld whole)
     ├── NoRoute                 step1_receive: the path of a webhook names no vendor, tenant or event (404)
     ├── Refusal                 step1_receive: a webhook is answered with another status than 202
     ├── BodyTooLarge            step1_receive: a webhook's body is larger than allowed (413)

@@ -1,5 +1,7 @@
 """The limits of the search for credentials in one body (mapping.md §7)."""
 
+from fhirline.config.errors import FhirlineError
+
 MOST = ((1_000, 4_000_000), (32_000, 4_000_000), (float("inf"), 8_000_000))
 """Longest text → characters of a body that are searched in texts up to that length.
 
@@ -9,7 +11,7 @@ own share, so that long texts use up nothing of short ones.
 """
 
 
-class SearchedTooMuch(Exception):
+class SearchedTooMuch(FhirlineError):
     """A text may have a credential, but no more of its body is searched: the text is withheld as a whole."""
 
 
