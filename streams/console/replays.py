@@ -74,7 +74,7 @@ class Replay(Job):
     @property
     def failed(self) -> bool:
         """Tell whether events could not be mapped."""
-        return any(" mapped; failed: " in line for line in self.printed)
+        return any(" mapped; " in line and "; failed: " in line for line in self.printed)
 
     @property
     def stopped(self) -> bool:
