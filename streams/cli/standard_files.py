@@ -5,10 +5,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+from typing import Any
 
 
 class StandardOutput(io.FileIO):
@@ -16,8 +13,8 @@ class StandardOutput(io.FileIO):
 
     failure: OSError | None = None
 
-    def write(self, data: "ReadableBuffer", /) -> int:
-        """Write bytes. Raises OSError once, where the file takes none."""
+    def write(self, data: Any, /) -> int:
+        """Write bytes, or what has the buffer protocol. Raises OSError once, where the file takes none."""
         if self.failure is not None:
             return memoryview(data).nbytes
         try:
