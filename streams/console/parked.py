@@ -16,7 +16,7 @@ UNKNOWN_REFERENCE = "HAPI-1094"
 
 
 class Advice(BaseModel):
-    """What to do about a refusal. ``likely``: what it most likely means."""
+    """Advice for the operator about a refusal. ``likely``: what it most likely means."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     likely: str

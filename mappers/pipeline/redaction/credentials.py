@@ -27,7 +27,7 @@ from fhirline.mappers.pipeline.redaction.keys import (
     unquoted,
 )
 from fhirline.mappers.pipeline.redaction.labels import labelled_values, named_columns
-from fhirline.mappers.pipeline.redaction.members import numbered_keys
+from fhirline.mappers.pipeline.redaction.members import numbered_keys, with_keys_redacted
 from fhirline.mappers.pipeline.redaction.search import Search, SearchedTooMuch
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
@@ -188,7 +188,7 @@ def _withheld(value: Any, search: Search) -> Any:
                 changed[numbers[place]] = REDACTED
         secret = {key for key in value if len(key) >= _SHORTEST and has_credential(key, search)}
         if secret:
-            return _with_keys_withheld({**value, **changed}, secret)
+            return with_keys_redacted({**value, **changed}, secret)
         return {**value, **changed} if changed else value
     if isinstance(value, list):
         items = [_withheld(item, search) if isinstance(item, str | dict | list) else item for item in value]
@@ -242,18 +242,6 @@ def opaque_withheld(value: Any) -> Any:
     if value is None or value == "" or (isinstance(value, str) and not _OPAQUE_WORD.fullmatch(value.strip())):
         return value
     return REDACTED
-
-
-def _with_keys_withheld(value: dict[str, Any], secret: set[str]) -> dict[str, Any]:
-    made: dict[str, Any] = {}
-    number = 1
-    for key, item in value.items():
-        new = REDACTED if key in secret else key
-        while new is not key and (new in made or new in value):
-            number += 1
-            new = f"{REDACTED} {number}"
-        made[new] = item
-    return made
 
 
 def secret_value(value: Any, key: str = "") -> bool:

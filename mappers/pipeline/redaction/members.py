@@ -123,7 +123,7 @@ def blank_out(value: Any) -> Any:
 
 
 def with_keys_redacted(value: dict[str, Any], secret: Set[str]) -> dict[str, Any]:
-    """Replace each key of an object that is a text with a secret by ``[redacted]``, numbered from the second on."""
+    """Replace the keys ``secret`` of an object by ``[redacted]``, numbered from the second on."""
     made: dict[str, Any] = {}
     number = 1
     for key, item in value.items():

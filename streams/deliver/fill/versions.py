@@ -28,7 +28,7 @@ from fhirline.topics.declared import BUNDLE, ENRICHED, ERASED, enriched_topic, r
 TIMEOUT = 30.0
 POLL_SECONDS = 0.5
 PUBLISHES = 2
-"""How often an erasure waits for Kafka's acknowledgements from its block to its tombstones."""
+"""The number of times that an erasure waits for Kafka's acknowledgements, from its block to its tombstones."""
 
 
 class Versions:
