@@ -214,7 +214,7 @@ def _named_patterns() -> Iterator[tuple[str, str]]:
     short = _spelled(words)
     sure = rf"(?:{'|'.join(map(str.upper, words))}|{phrases}|{_spelled(set(rule.numbers) - set(words))})"
     further = rf"(?:\s{{1,4}}{_spelled(rule.qualifiers)}(?!\w)){{0,2}}(?:{_REMARK})?"
-    of = r"\s{1,4}(?i:for|to|of|para|de|do|da|del|für|pour|الخاص|الخاصة)(?:\s{1,4}[^\s:：=]{1,20}){1,5}?"
+    of = r"\s{1,4}(?i:for|to|of|para|de|do|da|del|für|pour|الخاص|الخاصة)(?:\s{1,4}[^\s:：=]{1,20}(?!\w)){1,5}?"
     verb = rf"\s{{1,4}}(?i:(?:{verb_pattern()}|-)(?:\s{{0,4}}[:：=]\s{{0,4}}|\s{{1,4}}))"
     colon, no_measure = r"\s{0,4}[:=：]\s{0,4}", rf"(?![\"']?{MEASURE})"
     yield (
