@@ -2,19 +2,25 @@
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.finder import finder
 from fhirline.mappers.pipeline.redaction.labels import CLINICAL, MEASURE, UNIT, verb_pattern
+from fhirline.mappers.pipeline.redaction.search import Form
+
+_NEAR, _FAR = 500, 5_000
+"""`Form.reach` of forms that are in a sentence or line, and of those of objects and tables."""
+
 
 def _digit_ahead() -> str:
     r"""Return a pattern that is found before a word with a digit behind at most 200 other characters.
 
-    It is ``(?=\S{0,200}\d)`` at a third of its time on a text that is a list of names: Python would look up the category
-    of each character, and go back over all of them where there is no digit. Here one class of single characters decides.
-    Such a class is slow from U+10000 on: behind the first of these, categories of up to 200 more are looked up.
+    It is ``(?=\S{0,200}\d)`` at a third of its time on a text that is a list of names: Python would look up the
+    category of each character, and go back over all of them where there is no digit. Here one class of single
+    characters decides. Such a class is slow from U+10000 on: behind the first of these, categories of up to 200 more
+    are looked up.
     """
     stops = "".join(sign for sign in map(chr, range(0x10000)) if sign.isspace() or sign.isdecimal())
     beyond = r"\U00010000-\U0010ffff"
@@ -46,15 +52,15 @@ _HOST = r"(?!\dx\.)(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z][A-Za-z0-9-]{1,23}|\d{1,
 
 
 @cache
-def forms() -> tuple[tuple[Callable[[str | bytes], bool], re.Pattern[str]], ...]:
-    """Return the forms of credentials: for each a finder that matches every such credential, and its pattern."""
-    return tuple((finder(hint), re.compile(form)) for hint, form in _form_patterns())
+def forms() -> tuple[Form, ...]:
+    """Return the forms of credentials."""
+    return tuple(Form(finder(hint), re.compile(pattern), reach) for hint, pattern, reach in _form_patterns())
 
 
 @cache
 def form_hints() -> tuple[str, ...]:
     """Return patterns (of `finder`), at least one of which is found in every credential of a form."""
-    return tuple(hint for hint, _ in _form_patterns())
+    return tuple(hint for hint, _, _ in _form_patterns())
 
 
 def _spelled(names: Iterable[str]) -> str:
@@ -105,7 +111,24 @@ def _tokens(starts: Mapping[str, int], digit: str = "") -> str:
     return "|".join(f"{first}(?:{'|'.join(ends)})" for first, ends in by_first.items())
 
 
-def _form_patterns() -> Iterator[tuple[str, str]]:
+def _form_patterns() -> Iterator[tuple[str, str, int]]:
+    """Yield hint, pattern and reach of each form, in the order in which they are withheld."""
+    for patterns, reach in (
+        (_token_patterns, _NEAR),
+        (_structured_patterns, _NEAR),
+        (_command_patterns, _NEAR),
+        (_object_patterns, _FAR),
+        (_named_patterns, _NEAR),
+        (_behind_patterns, _NEAR),
+        (_user_patterns, _NEAR),
+        (_encoded_patterns, _NEAR),
+    ):
+        for hint, pattern in patterns():
+            yield hint, pattern, reach
+
+
+def _token_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of headers, keys and tokens."""
     rule = secrets().withheld
     yield (
         "(?i:bearer|token)",
@@ -132,13 +155,6 @@ def _form_patterns() -> Iterator[tuple[str, str]]:
         "(?i:ookie ?:)",
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
     )
-    yield from _structured_patterns()
-    yield from _command_patterns()
-    yield from _table_patterns()
-    yield from _named_patterns()
-    yield from _behind_patterns()
-    yield r'[^\s"]:[^\s"]+@', _user_pattern()
-    yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
 
 
 def _structured_patterns() -> Iterator[tuple[str, str]]:
@@ -147,7 +163,6 @@ def _structured_patterns() -> Iterator[tuple[str, str]]:
         "PuTTY-User-Key-File",
         r"PuTTY-User-Key-File-\d(?:(?!Private-MAC:)[\s\S]){0,20000}(?:Private-MAC:\s{0,4}\S+)?",
     )
-    yield '"kty', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
     yield "SK[0-9a-f]{32}", r"\bSK[0-9a-f]{32}\b"  # Twilio
     starts = [re.escape(start).replace(r"\*", r"[A-Za-z0-9.-]{1,100}") for start in secrets().withheld.addresses]
     ends = [re.escape(start.rpartition("*")[2]) for start in secrets().withheld.addresses]
@@ -170,8 +185,9 @@ def _command_patterns() -> Iterator[tuple[str, str]]:
     yield login, rf"(?<![\w.,/-])\d{{4,8}}{to}{login}(?![A-Za-z])"
 
 
-def _table_patterns() -> Iterator[tuple[str, str]]:
-    """Yield the forms of tables in a text, of which a column is named like a password: all rows go."""
+def _object_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of a JSON Web Key, and of tables of which a column is named like a password: all rows go."""
+    yield '"kty', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
     passwords = _spelled(secrets().withheld.passwords)
     cell, end = rf"[ \t]{{0,20}}[\"']?{passwords}[\"']?[ \t]{{0,20}}", r"[^\n]{0,2000}\n"
     yield (
@@ -238,8 +254,13 @@ def _named_patterns() -> Iterator[tuple[str, str]]:
     )
 
 
-def _user_pattern() -> str:
-    """Return the pattern of ``user:password@host`` without a scheme, which an e-mail address behind a word is not.
+def _encoded_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the form of tokens and of their headers in base64."""
+    yield "ZXlK|QmVhcmVyI|QmFzaWMg", r"\b(?:ZXlK|QmVhcmVyI|QmFzaWMg)[A-Za-z0-9+/_-]{12,}={0,2}"
+
+
+def _user_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the form ``user:password@host`` without a scheme, which an e-mail address behind a word is not.
 
     With a port it is one. Without, the password has a digit or a character that addresses do not have, or the user's
     name is one of an account; and the host is not one of a mail service for people.
@@ -247,9 +268,10 @@ def _user_pattern() -> str:
     rule = secrets().withheld
     words, accounts = _spelled(rule.mail_words), _spelled(rule.accounts)
     mail = rf"(?i:{'|'.join(map(re.escape, rule.mail_hosts))})\."
-    return (
+    yield (
+        r'[^\s"]:[^\s"]+@',
         rf"(?<![\w.@/%+-])(?!{words}:)(?:(?=[^\s@]{{4,170}}@[A-Za-z0-9.-]{{1,100}}:\d{{2,5}}\b)[A-Za-z][\w.+-]{{1,63}}:"
         rf"{_PASSWORD_OF_USER}@[A-Za-z0-9.-]{{1,100}}"
         rf"|(?:{accounts}:|[A-Za-z][\w.+-]{{1,63}}:(?=\S{{0,100}}?[\d!#$%^&*=~?][^\s@]{{0,100}}@)(?=\S{{4}}))"
-        rf"{_PASSWORD_OF_USER}@(?!{mail})(?:{_HOST})(?![\w@.-]*@))(?::\d{{1,5}})?(?:/[^\s\"'<>]*)?"
+        rf"{_PASSWORD_OF_USER}@(?!{mail})(?:{_HOST})(?![\w@.-]*@))(?::\d{{1,5}})?(?:/[^\s\"'<>]*)?",
     )

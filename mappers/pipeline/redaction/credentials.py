@@ -6,7 +6,7 @@ They stay in the raw event, and are withheld from everything that is made of it.
 import re
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -28,7 +28,7 @@ from fhirline.mappers.pipeline.redaction.keys import (
 )
 from fhirline.mappers.pipeline.redaction.labels import labelled_values, named_columns
 from fhirline.mappers.pipeline.redaction.members import numbered_keys, with_keys_redacted
-from fhirline.mappers.pipeline.redaction.search import Search, SearchedTooMuch
+from fhirline.mappers.pipeline.redaction.search import Search, SearchedTooMuch, spans
 
 _WHOLE = re.compile(r"\s*(?i:bearer)\s+\S{6,}\s*")
 _ADDRESS = re.compile(r"(?<![^\s\"'<>])(?=[^\s\"'<>]{3})[^\s\"'<>=@%]*[=@%][^\s\"'<>]*")
@@ -86,11 +86,8 @@ def without_credentials(text: str, search: Search | None = None) -> str:
 def _without_forms(text: str, search: Search | None) -> str:
     """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
     if _form_finder()(text):
-        for may_match, form in forms():
-            if may_match(text):
-                if search:
-                    search.spend(text)
-                text = form.sub(REDACTED, text)
+        for form in forms():
+            text = _with_spans_redacted(text, list(spans(text, form, search)))
     if ("%" in text or "&#" in text) and _encoded_credential(text, search):
         return REDACTED
     if "=" in text or "@" in text or "%" in text:
@@ -109,14 +106,13 @@ def _encoded_credential(text: str, search: Search | None) -> bool:
     return False
 
 
+def _with_spans_redacted(text: str, credentials: list[tuple[int, int]]) -> str:
+    kept = pairwise([0, *chain.from_iterable(credentials), len(text)])
+    return REDACTED.join(text[start:end] for start, end in islice(kept, 0, None, 2)) if credentials else text
+
+
 def _has_form(text: str, search: Search | None) -> bool:
-    for may_match, form in forms():
-        if may_match(text):
-            if search:
-                search.spend(text)
-            if form.search(text):
-                return True
-    return False
+    return any(True for form in forms() for _ in spans(text, form, search))
 
 
 def _signed(word: str) -> bool:

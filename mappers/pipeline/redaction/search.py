@@ -1,18 +1,36 @@
-"""The limits of the search for credentials in one body (mapping.md §7)."""
+"""The search for credentials in the texts of one body: in which parts of them, and in how much (mapping.md §7)."""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from fhirline.config.errors import FhirlineError
 
-MOST = ((1_000, 4_000_000), (32_000, 4_000_000), (float("inf"), 8_000_000))
+MOST = ((1_000, 1_500_000), (32_000, 1_500_000), (float("inf"), 3_000_000))
 """Longest text → characters of a body that are searched in texts up to that length.
 
-A text counts once for each form of a credential that may be in it. A body of megabytes that is made of the names of
-passwords would take ten seconds; a note of a megabyte that mentions one counts as some six million. Each length has its
-own share, so that long texts use up nothing of short ones.
+A part of a text counts once for each form of a credential that may be in it. A body of megabytes that is made of the
+names of passwords would take ten seconds; a long note counts as some ten thousand for each place that mentions one.
+Each length has its own share, so that long texts use up nothing of short ones.
 """
+
+_LOOKED_BACK = 20
+"""Characters of the longest hint that ends where its match begins."""
 
 
 class SearchedTooMuch(FhirlineError):
     """A text may have a credential, but no more of its body is searched: the text is withheld as a whole."""
+
+
+class Form(NamedTuple):
+    """A form of credentials, and where in a text it is searched."""
+
+    may_match: Callable[[str | bytes], bool]
+    """Finds a hint, which each match contains, or which ends where it begins (``mysql``)."""
+    pattern: re.Pattern[str]
+    reach: int
+    """Characters, at most: from the beginning of a match to its hint, and of the hint. Three times as many decide
+    whether a match begins at a place; the match may be longer."""
 
 
 class Search:
@@ -21,9 +39,45 @@ class Search:
     def __init__(self) -> None:
         self._left = [most for _, most in MOST]
 
-    def spend(self, text: str) -> None:
-        """Count a search of a text. Raises SearchedTooMuch after too many characters."""
+    def spend(self, text: str, characters: int) -> None:
+        """Count a search of a part of a text. Raises SearchedTooMuch after too many characters."""
         kind = next(kind for kind, (longest, _) in enumerate(MOST) if len(text) <= longest)
-        self._left[kind] -= len(text)
+        self._left[kind] -= characters
         if self._left[kind] < 0:
             raise SearchedTooMuch
+
+
+def spans(text: str, form: Form, search: Search | None) -> Iterator[tuple[int, int]]:
+    """Yield start and end of each match of a form, as `re.Pattern.finditer` would.
+
+    Only what is near a hint is searched: a megabyte of prose would take a tenth of a second for each form. Raises
+    SearchedTooMuch where ``search`` allows no more.
+    """
+    if not form.may_match(text):
+        return
+    done = 0
+    for start, end in _parts_near_hints(text, form):
+        needed = min(end + 3 * form.reach, len(text))
+        if search:
+            search.spend(text, needed - start)
+        done = max(done, start)
+        while near := form.pattern.search(text, done, needed):
+            if near.start() >= end:
+                break
+            whole = form.pattern.match(text, near.start())  # it may be longer, or be none, with what is behind
+            done = whole.end() if whole else near.start() + 1
+            if whole:
+                yield whole.span()
+
+
+def _parts_near_hints(text: str, form: Form) -> Iterator[tuple[int, int]]:
+    """Yield start and end of the parts of a text in which matches may begin, in order."""
+    begin = None
+    for at in range(0, len(text), form.reach):
+        if form.may_match(text[max(0, at - _LOOKED_BACK) : at + 3 * form.reach]):
+            begin = at if begin is None else begin
+        elif begin is not None:
+            yield begin, at
+            begin = None
+    if begin is not None:
+        yield begin, len(text)

@@ -167,12 +167,12 @@ def test_credentials_are_searched_in_so_many_characters(monkeypatch: pytest.Monk
 
 def test_a_text_counts_once_for_each_form_that_may_be_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
     searched = []
-    monkeypatch.setattr(Search, "spend", lambda _, text: searched.append(len(text)))
+    monkeypatch.setattr(Search, "spend", lambda _, text, characters: searched.append((len(text), characters)))
     for number in (10, 1_000):
         searched.clear()
         withhold({"note": "Cough and a token of thanks. " * number, "plain": "Cough. " * number})
         assert 0 < len(searched) <= 3
-        assert {*searched} == {29 * number}
+        assert {*searched} == {(29 * number, 29 * number)}
 
 
 def test_so_many_encoded_words_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:

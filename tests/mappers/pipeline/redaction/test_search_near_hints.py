@@ -1,0 +1,116 @@
+"""Of a long text only what is near a hint is searched for credentials, and nothing is overlooked (mapping.md §7)."""
+
+import random
+
+from fhirline.config.tables import secrets
+from fhirline.mappers.pipeline.redaction.credential_forms import forms
+from fhirline.mappers.pipeline.redaction.credentials import without_credentials
+from fhirline.mappers.pipeline.redaction.search import Search, spans
+from tests.support.redaction import SECRET
+
+WEB_KEY = f'{{"n": "{"x" * 3_400}", "kty": "RSA", "e": "AQAB", "d": "{SECRET}"}}'
+"""A JSON Web Key of 4,096 bits."""
+CREDENTIALS = (
+    f"Authorization: Bearer {SECRET}",
+    f"Authorization: Digest username={SECRET}",
+    f"Basic {'YWxhZGRpbjpvcGVuc2VzYW1l'}=",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+    f"-----BEGIN PRIVATE KEY-----{'MIIEvQ' * 2_000}-----END PRIVATE KEY-----",
+    "AKIAIOSFODNN7EXAMPLE",
+    f"SG.{'a1' * 11}.{'b2' * 21}",
+    f"sk-proj-{'a1' * 20}",
+    f"npm_{'a1' * 20}",
+    f"Set-Cookie: session={SECRET}; Path=/",
+    WEB_KEY,
+    f"SK{'0a' * 16}",
+    f"user/pass: anna/{SECRET}",
+    f"curl {'-H x ' * 30} -u anna:{SECRET}",
+    f"mysql {'--skip ' * 20} -p{SECRET}",
+    f"PuTTY-User-Key-File-3: {'Public-Lines ' * 900}Private-MAC: 0a1b",
+    f"https://hooks.slack.com/services/{SECRET}",
+    "OTP-482913",
+    "482913 to log in",
+    f"name,{'x' * 1_900},password\nanna,x,{SECRET}",
+    f"| {'x |' * 15} password |\n|{'---|' * 16}\n| {'a |' * 15} {SECRET} |\n",
+    f"password{'  for' * 2} (temporary): {SECRET}",
+    "<password" + "".join(f" {name}='{'x' * 90}'" for name in "abcde") + f">{'x' * 150}{SECRET}",
+    f"The password for the room of the clinic is {SECRET}",
+    "confirmation code for the visit of tomorrow is 482913",
+    "482913 is from now on your confirmation code",
+    f"“{SECRET}” is my password.",
+    f"密码是{SECRET}",
+    "验证码：482913",
+    f"{'u' * 60}:{SECRET}@db.example.org:5432/records",
+    "ZXlKaGJHY2lPaUpJVXpJMU5pSjkuZXlKemRX",
+)
+
+
+def long_text(rng: random.Random, credential: str) -> str:
+    """Return a text of some ten parts with a few credentials, of which many cross the end of a part."""
+    names = [*secrets().withheld.passwords, "PIN", "access code", '{"kty', "|password|", "Cough: "]
+    rest = [*names, " is ", ": ", "=", "\n", ",", "|", "“", "a1b2c3d4", "4711", " ", "ü", "😀"]
+    prose = " ".join(rng.choices(("since", "Monday", "130/80,", "mg", "chest"), k=rng.choice((10, 500, 1_200))))
+    text = [rng.choice((prose, credential))]
+    for piece in (credential, *rng.choices((*CREDENTIALS, credential), k=4)):
+        text += (rng.choice(("", "\n", " ", ". ")), *rng.choices(rest, k=rng.randrange(6)), piece)
+        text.append(rng.choice(("\n", " ", ";", "a")) * rng.choice((1, 2, 40, 499, 500, 1_000, rng.randrange(7_000))))
+    return "".join(text)
+
+
+def test_the_same_is_found_as_in_the_whole_text() -> None:
+    rng = random.Random(20_260)
+    found = dict.fromkeys(forms(), 0)
+    for credential in CREDENTIALS * 5:
+        text = long_text(rng, credential)
+        for form in forms():
+            expected = [match.span() for match in form.pattern.finditer(text)]
+            assert list(spans(text, form, None)) == expected, (credential, form)
+            found[form] += len(expected)
+    unseen = [form.pattern.pattern[:60] for form, number in found.items() if number < 2]
+    assert not unseen, "each form is found in the samples"
+
+
+def test_a_part_may_end_at_any_place_of_a_credential() -> None:
+    """Parts end after each ``reach`` characters: within a hint, before it, and between it and its match."""
+    for credential in CREDENTIALS:
+        for form in forms():
+            if not form.pattern.search(credential):
+                continue
+            for before in (*range(-20, 60), *range(60, form.reach, form.reach // 10)):
+                text = f"{chr(10) * (form.reach - before)}{credential}{chr(10) * 4 * form.reach}"
+                expected = [match.span() for match in form.pattern.finditer(text)]
+                assert list(spans(text, form, None)) == expected, (credential, before)
+
+
+def test_a_short_reach_would_overlook_credentials() -> None:
+    """The test before can fail."""
+    found: list[tuple[int, int]] = []
+    overlooked: list[tuple[int, int]] = []
+    for form in forms():
+        found += spans(WEB_KEY, form, None)
+        overlooked += spans(WEB_KEY, form._replace(reach=100), None)
+    assert found == [(0, len(WEB_KEY))]
+    assert overlooked == []
+
+
+def test_a_long_note_with_a_few_names_is_hardly_searched() -> None:
+    """A megabyte of prose with one mention of a password was searched as a whole for each of several forms."""
+    spent: list[int] = []
+
+    class Counted(Search):
+        def spend(self, text: str, characters: int) -> None:
+            super().spend(text, characters)
+            spent.append(characters)
+
+    prose = "The patient has had a cough since Monday. " * 12_000
+    note = f"{prose}The password of the ward is on the board. {prose}Your access code is {SECRET}. {prose}"
+    made = without_credentials(note, Counted())
+    assert made == note.replace(f"access code is {SECRET}.", "[redacted]")
+    assert 0 < sum(spent) < len(note) / 20
+
+
+def test_signs_that_are_half_a_character_hide_nothing() -> None:
+    """A finder cannot read them; the part is searched."""
+    made = without_credentials(f"{'Cough. ' * 1_000}\ud800 password: {SECRET} {'Cough. ' * 1_000}")
+    assert SECRET not in made
+    assert made.startswith("Cough. Cough.")
