@@ -69,16 +69,24 @@ def _spelled(names: Iterable[str]) -> str:
     A space may be another character, or none; a letter with a mark may be without it, or be two characters. The names
     are grouped by their first letter, in a class of its own: at most places of a text, Python then tries none of them.
     """
-    by_first: dict[str, list[str]] = {}
+    by_first: dict[str, list[list[str]]] = {}
     for name in (unicodedata.normalize("NFC", name) for name in names):
-        first, rest = name[0], "".join(map(_letter, name[1:]))
+        first, rest = name[0], [_letter(sign) for sign in name[1:]]
         plain = unicodedata.normalize("NFD", first)
         base, marks = plain[0], plain[1:]
-        by_first.setdefault(_either_case(base), []).append((f"(?:{marks})?" if marks else "") + rest)
+        by_first.setdefault(_either_case(base), []).append([f"(?:{marks})?", *rest] if marks else rest)
         if marks:
             by_first.setdefault(_either_case(first), []).append(rest)
-    joined = ((first, "|".join(ends)) for first, ends in by_first.items())
-    return rf"(?:{'|'.join(f'{first}(?i:{ends})' for first, ends in joined)})"
+    return rf"(?:{'|'.join(f'{first}(?i:{_joined(ends)})' for first, ends in by_first.items())})"
+
+
+def _joined(names: list[list[str]]) -> str:
+    """Return a pattern of names, given as the patterns of their letters. What several begin with is tried once."""
+    ends: dict[str, list[list[str]]] = {}
+    for name in names:
+        ends.setdefault("".join(name[:1]), []).append(name[1:])
+    forms = [first + (_joined(rest) if first else "") for first, rest in ends.items()]
+    return forms[0] if len(forms) == 1 else f"(?:{'|'.join(forms)})"
 
 
 def _either_case(letter: str) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from fhirline.config.errors import FhirlineError
 
-MOST = ((1_000, 1_500_000), (32_000, 1_500_000), (float("inf"), 3_000_000))
+MOST = ((1_000, 1_000_000), (32_000, 1_000_000), (float("inf"), 2_000_000))
 """Longest text → characters of a body that are searched in texts up to that length.
 
 A part of a text counts once for each form of a credential that may be in it. A body of megabytes that is made of the

@@ -23,7 +23,7 @@ from fhirline.mappers.pipeline.redaction.labels import stem_pattern, without_lab
 
 _MOST_READ = 20_000
 """Texts of a body that are read for a secret. Behind them one that may name a secret is redacted whole."""
-_MOST_CHARACTERS = 3_000_000
+_MOST_CHARACTERS = 2_000_000
 """Characters of these texts, of what they encode and of their undisguised forms, each counted whenever it is read.
 
 Behind them as well one that may name a secret is redacted whole: a text with signs of several encodings is read again
