@@ -53,7 +53,7 @@ def ending_pattern() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def ending_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder that matches every ASCII text with such a name."""
+    """Return a finder that matches every text with such a name."""
     return finder(rf"(?i:{_any_between(name_pattern())}){_AT_END}")
 
 
@@ -69,18 +69,19 @@ def opening_pattern() -> re.Pattern[str]:
 
 @lru_cache(maxsize=1)
 def opening_finder() -> Callable[[str | bytes], bool]:
-    """Return a finder that matches every ASCII text with such a name, and the brackets behind it."""
+    """Return a finder that matches every text with such a name, and the brackets behind it."""
     words = _any_between("|".join((name_pattern(), *_name_forms())))
-    space = r"[\x00-\x20]*"
-    return finder(rf"(?i:{words})[A-Za-z0-9_.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
+    space = r"[\s\x00-\x20]*"  # a few more signs are white space for Python
+    return finder(rf"(?i:{words})[\w.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
 
 
 def _any_between(names: str) -> str:
     """Return a pattern of names with any characters between their words, for a finder.
 
-    `BETWEEN` counts characters beyond ASCII: a finder with it takes 0.5 s to compile.
+    `BETWEEN` counts characters beyond ASCII: a finder with it takes 0.5 s to compile. Where case is ignored, i, ı and İ
+    are one letter for Python, but not for a finder.
     """
-    return names.replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)")
+    return names.replace(BETWEEN, r"(?:[^A-Za-z\n]*|%5f)").replace("i", "[iıİ]")
 
 
 @lru_cache(maxsize=1)

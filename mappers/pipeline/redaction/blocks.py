@@ -112,7 +112,7 @@ def without_blocks(text: str, below: frozenset[str] = _NOTHING) -> str:
     """
     if not below and not _SIGN.search(text.replace(REDACTED, "")):
         return text
-    if "\n" not in text or (text.isascii() and not ending_finder()(text)):
+    if "\n" not in text or not ending_finder()(text):
         return _without_blocks(text, below)
     starts = [0, *(found.start() for found in islice(ending_pattern().finditer(text), _MOST_NAMES)), len(text)]
     made = "".join(_without_blocks(text[start:end], below) for start, end in pairwise(starts))
@@ -208,7 +208,7 @@ def _without_bracketed(text: str) -> str:
     """Return a text without the values in brackets behind the name of a secret, or of a parent of secrets."""
     made: list[str] = []
     at = 0
-    if not _OPEN.search(text) or (text.isascii() and not opening_finder()(text.replace(REDACTED, ""))):
+    if not _OPEN.search(text) or not opening_finder()(text.replace(REDACTED, "")):
         return text
     left = _MOST_NAMES
     while found := opening_pattern().search(text, at):

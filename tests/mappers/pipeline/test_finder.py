@@ -32,12 +32,44 @@ def test_a_label_is_found_with_every_letter_that_python_takes_for_one_of_its_own
 
 def test_what_is_in_brackets_behind_a_name_is_found_whatever_stands_between() -> None:
     names = [words for words in names_within() if len(words) > 1]
-    between = ["", " ", "  ", "\t", "\x0b", "\x1c ", "-", " / ", "_", ".", "&#95;", "&#0095;", "%5f", "%5F"]
-    behind = ["(", ": [", "={", "\x1c:\x0c{", "] => Array (", "'] => ["]
+    between = [
+        "",
+        " ",
+        "  ",
+        "\t",
+        "\x0b",
+        "\x1c ",
+        "-",
+        " / ",
+        "_",
+        ".",
+        "&#95;",
+        "&#0095;",
+        "%5f",
+        "%5F",
+        "\u2003",
+        " – ",
+        "·",
+    ]
+    behind = ["(", ": [", "={", "\x1c:\x0c{", "] => Array (", "'] => [", "\u2003=\x85{"]
+    found = 0
     for name, sign, end in product(names, between, behind):
-        for text in (sign.join(name) + end, sign.join(name).upper() + end, f"x.{sign.join(name)}s_1{end}"):
+        words = sign.join(name)
+        other = words.translate({ord("i"): "ı", ord("s"): "ſ", ord("k"): "\u212a"})
+        for text in (words + end, words.upper() + end, f"x.{words}s_1{end}", f"é {other}ü{end}", other + end):
             if block_names.opening_pattern().search(text):
                 assert block_names.opening_finder()(text), repr(text)
+                found += 1
+    assert found > 3 * len(names) * len(between)
+
+
+def test_a_name_behind_other_words_at_the_end_of_a_line_is_found_whatever_its_letters() -> None:
+    for name in names_within():
+        for word in ("_".join(name), "\u2003".join(name).upper(), "·".join(name).replace("i", "ı").replace("s", "ſ")):
+            text = f"Your {word}：\n  1234"
+            if block_names.ending_pattern().search(text):
+                assert block_names.ending_finder()(text), repr(text)
+            assert block_names.ending_pattern().search(f"Your {'_'.join(name)}: \n 1234")
 
 
 def test_no_finder_takes_longer_to_make_than_the_slowest_pattern() -> None:
