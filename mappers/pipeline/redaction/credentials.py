@@ -4,9 +4,9 @@ They stay in the raw event, and are withheld from everything that is made of it.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cache
-from itertools import chain, islice, pairwise
+from itertools import pairwise
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -87,7 +87,7 @@ def _without_forms(text: str, search: Search | None) -> str:
     """Return a text without the credentials that it has in a form of the table, encoded, or in an address."""
     if _form_finder()(text):
         for form in forms():
-            text = _with_spans_redacted(text, list(spans(text, form, search)))
+            text = _with_spans_redacted(text, spans(text, form, search))
     if ("%" in text or "&#" in text) and _encoded_credential(text, search):
         return REDACTED
     if "=" in text or "@" in text or "%" in text:
@@ -106,9 +106,12 @@ def _encoded_credential(text: str, search: Search | None) -> bool:
     return False
 
 
-def _with_spans_redacted(text: str, credentials: list[tuple[int, int]]) -> str:
-    kept = pairwise([0, *chain.from_iterable(credentials), len(text)])
-    return REDACTED.join(text[start:end] for start, end in islice(kept, 0, None, 2)) if credentials else text
+def _with_spans_redacted(text: str, credentials: Iterable[tuple[int, int]]) -> str:
+    kept, at = [], 0
+    for start, end in credentials:
+        kept.append(text[at:start])
+        at = end
+    return REDACTED.join([*kept, text[at:]])
 
 
 def _has_form(text: str, search: Search | None) -> bool:
