@@ -11,12 +11,13 @@ from fhirline.config.exit_codes import DIFFERS
 
 
 def print_or_compare(current: str, check: Path | None, source: str, command: str) -> None:
-    """Print ``current``, or compare it with the file ``check``, and end the command with `DIFFERS` where that differs.
+    """Print ``current``, as UTF-8, or compare it with the file ``check``.
 
-    ``source``: what it is made of. Raises ConfigurationError where the file cannot be read.
+    Where they differ, the command ends with `DIFFERS`. ``source``: what ``current`` is made of. Raises
+    ConfigurationError where the file cannot be read.
     """
     if check is None:
-        sys.stdout.write(current)
+        sys.stdout.buffer.write(current.encode())
         return
     try:
         text = check.read_text("utf-8")

@@ -28,19 +28,20 @@ def watched_output() -> StandardOutput | None:
     """Put `StandardOutput` in the place of ``sys.stdout``, and files in the places of closed ones.
 
     Returns None where ``sys.stdout`` is not the process's own, as in tests. A closed standard output refuses what is
-    written; a closed standard error takes it, since nobody can be told; a closed standard input is at its end.
+    written; a closed standard error takes it, since nobody can be told; a closed standard input is at its end. A
+    character that the locale's encoding does not have is written as an escape (``\\u2192``).
     """
     _occupy_closed()
     if sys.stdout is not sys.__stdout__:
         return None
     given = sys.stdout
-    encoding, errors, through = (given.encoding, given.errors, given.write_through) if given else ("utf-8", None, False)
+    encoding, through = (given.encoding, given.write_through) if given else ("utf-8", False)
     output = StandardOutput(1, "wb", closefd=False)
     unbuffered = isinstance(getattr(given, "buffer", None), io.RawIOBase)
     sys.stdout = io.TextIOWrapper(
         output if unbuffered else io.BufferedWriter(output),  # as Python itself makes it
         encoding=encoding,
-        errors=errors,
+        errors="backslashreplace",  # as standard error has it
         line_buffering=output.isatty(),
         write_through=through,
     )

@@ -22,13 +22,16 @@ RESULTS = (
 pytestmark = pytest.mark.parametrize("buffering", ["", "1"], ids=["buffered", "unbuffered"])
 
 
-def sh(words: str, files: str, folder: Path, buffering: str, *keep: int) -> subprocess.CompletedProcess[str]:
+def sh(
+    words: str, files: str, folder: Path, buffering: str, *keep: int, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run a command with its standard files as the shell's ``files`` says.
 
-    ``keep``: open files that it inherits. An empty ``buffering`` buffers.
+    ``keep``: open files that it inherits. ``variables`` are of its environment. An empty ``buffering`` buffers.
     """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FHIRLINE_")}
     environment |= {"PYTHONUNBUFFERED": buffering, "FHIRLINE_BASE": "https://fhir.example.org"}
+    environment |= variables
     code = "import sys; from fhirline.streams.cli import main; sys.argv[0] = 'fhirline'; main()"
     call = f"'{sys.executable}' -c \"{code}\" {words} {files}"
     return subprocess.run(
@@ -61,3 +64,14 @@ def test_closed_input_and_errors_break_nothing(buffering: str, tmp_path: Path) -
     assert without.stdout.startswith("environment variable\t")
     refused = sh("dead-letters list --since yesterday", "<&- 2>&-", tmp_path, buffering)
     assert (refused.returncode, refused.stdout, refused.stderr) == (UNUSABLE, "", "")
+
+
+def test_a_character_that_the_encoding_lacks_is_an_escape(buffering: str, tmp_path: Path) -> None:
+    """It was a traceback in the midst of doctor's findings."""
+    ascii_output = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"}
+    found = sh("settings", "", tmp_path, buffering, **ascii_output, FHIRLINE_SASL_USERNAME="é→")
+    assert (found.returncode, found.stderr) == (DONE, "")
+    assert "\nFHIRLINE_SASL_USERNAME\t\\xe9\\u2192\t" in found.stdout
+    topics = sh("topics asyncapi", "> asyncapi.yaml", tmp_path, buffering, **ascii_output)
+    assert (topics.returncode, topics.stderr) == (DONE, "")
+    assert (tmp_path / "asyncapi.yaml").read_bytes() == (ROOT / "docs" / "asyncapi.yaml").read_bytes()
