@@ -72,7 +72,7 @@ def opening_finder() -> Callable[[str | bytes], bool]:
     """Return a finder that matches every text with such a name, and the brackets behind it."""
     words = _any_between("|".join((name_pattern(), *_name_forms())))
     space = r"[\s\x00-\x20]*"  # a few more signs are white space for Python
-    return finder(rf"(?i:{words})[\w.\-]*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
+    return finder(rf"(?i:{words})[^\s\[\](){{}}:=\x22']*[\x22']?(?:{space}[:=]{space}[\[{{]|[({{]|\]?{space}=>)")
 
 
 def _any_between(names: str) -> str:

@@ -11,7 +11,7 @@ from fhirline.mappers.pipeline.redaction.labels import CLINICAL, MEASURE, UNIT, 
 from fhirline.mappers.pipeline.redaction.search import Form
 
 _NEAR, _FAR = 500, 5_000
-"""`Form.reach` of forms that are in a sentence or line, and of those of objects and tables."""
+"""`Form.reach` of forms that are in a sentence or line, and of JSON Web Keys and tables."""
 
 
 def _digit_ahead() -> str:
@@ -84,9 +84,10 @@ def _joined(names: list[list[str]]) -> str:
     """Return a pattern of names, given as the patterns of their letters. What several begin with is tried once."""
     ends: dict[str, list[list[str]]] = {}
     for name in names:
-        ends.setdefault("".join(name[:1]), []).append(name[1:])
-    forms = [first + (_joined(rest) if first else "") for first, rest in ends.items()]
-    return forms[0] if len(forms) == 1 else f"(?:{'|'.join(forms)})"
+        first = name[0] if name else ""  # the end of a name with which others begin
+        ends.setdefault(first, []).append(name[1:])
+    choices = [first + (_joined(rest) if first else "") for first, rest in ends.items()]
+    return choices[0] if len(choices) == 1 else f"(?:{'|'.join(choices)})"
 
 
 def _either_case(letter: str) -> str:
@@ -120,19 +121,28 @@ def _tokens(starts: Mapping[str, int], digit: str = "") -> str:
 
 
 def _form_patterns() -> Iterator[tuple[str, str, int]]:
-    """Yield hint, pattern and reach of each form, in the order in which they are withheld."""
+    """Yield hint, pattern and reach of each form.
+
+    They are withheld in this order, which matters: a form that takes the beginning of another would leave its end.
+    """
     for patterns, reach in (
         (_token_patterns, _NEAR),
+        (_web_key_patterns, _FAR),
         (_structured_patterns, _NEAR),
         (_command_patterns, _NEAR),
-        (_object_patterns, _FAR),
+        (_table_patterns, _FAR),
         (_named_patterns, _NEAR),
         (_behind_patterns, _NEAR),
         (_user_patterns, _NEAR),
         (_encoded_patterns, _NEAR),
     ):
         for hint, pattern in patterns():
-            yield hint, pattern, reach
+            yield _for_finder(hint), pattern, reach
+
+
+def _for_finder(hint: str) -> str:
+    """Return a hint that finds what Python does, for which i, ı and İ are one letter, and more signs white space."""
+    return re.sub(r"(?<!\(\?)i", "[iıİ]", hint.replace(r"\s", r"[\s\x1c-\x1f]"))
 
 
 def _token_patterns() -> Iterator[tuple[str, str]]:
@@ -155,22 +165,27 @@ def _token_patterns() -> Iterator[tuple[str, str]]:
     key = r"[A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
     yield "-----BEGIN ", rf"-----BEGIN {key}(?:(?:(?!-----)[\s\S]){{0,20000}}-----END {key})?"
     yield "A(?:KIA|SIA)", r"\bA(?:KIA|SIA)[A-Z0-9]{16}\b"
-    yield r"SG\.", r"\bSG\.[\w-]{16,}\.[\w-]{16,}"  # SendGrid
+    yield r"SG\.", r"\bSG\.[\w-]{16,400}\.[\w-]{16,}"  # SendGrid
     yield "|".join(map(re.escape, rule.tokens)), _tokens(rule.tokens)
     with_digit = rule.tokens_with_digit
     yield "|".join(map(re.escape, with_digit)), _tokens(with_digit, _DIGIT_AHEAD)
     yield (
-        "(?i:ookie ?:)",
+        r"(?i:ookie\s{0,4}:)",
         r"(?i:\b(?:set-)?cookie\s{0,4}:\s{0,4}[^\s=;]{1,100}=[^\s;]+(?:;\s?[\w-]{1,40}(?:=[^\s;]+)?)*)",
     )
-
-
-def _structured_patterns() -> Iterator[tuple[str, str]]:
-    """Yield the forms of keys and of credentials that have several parts."""
     yield (
         "PuTTY-User-Key-File",
         r"PuTTY-User-Key-File-\d(?:(?!Private-MAC:)[\s\S]){0,20000}(?:Private-MAC:\s{0,4}\S+)?",
     )
+
+
+def _web_key_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the form of a JSON Web Key with a private member."""
+    yield '"kty', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
+
+
+def _structured_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of Twilio's keys, of addresses with a secret, and of a user and a password in one place."""
     yield "SK[0-9a-f]{32}", r"\bSK[0-9a-f]{32}\b"  # Twilio
     starts = [re.escape(start).replace(r"\*", r"[A-Za-z0-9.-]{1,100}") for start in secrets().withheld.addresses]
     ends = [re.escape(start.rpartition("*")[2]) for start in secrets().withheld.addresses]
@@ -193,9 +208,8 @@ def _command_patterns() -> Iterator[tuple[str, str]]:
     yield login, rf"(?<![\w.,/-])\d{{4,8}}{to}{login}(?![A-Za-z])"
 
 
-def _object_patterns() -> Iterator[tuple[str, str]]:
-    """Yield the forms of a JSON Web Key, and of tables of which a column is named like a password: all rows go."""
-    yield '"kty', r'\{(?=[^{}]{0,4000}"kty")(?=[^{}]{0,4000}"(?:k|d)"\s{0,4}:\s{0,4}"[\w-]{8})[^{}]{0,8000}\}?'
+def _table_patterns() -> Iterator[tuple[str, str]]:
+    """Yield the forms of tables in a text, of which a column is named like a password: all rows go."""
     passwords = _spelled(secrets().withheld.passwords)
     cell, end = rf"[ \t]{{0,20}}[\"']?{passwords}[\"']?[ \t]{{0,20}}", r"[^\n]{0,2000}\n"
     yield (
@@ -204,7 +218,7 @@ def _object_patterns() -> Iterator[tuple[str, str]]:
         r"(?=[^\n]{0,2000}(?:(?P=before)|(?P=behind)))[\s\S]+",
     )
     yield (
-        rf"\|[ \t]*{passwords}[ \t]*\|",
+        rf"\|[ \t]*[\"']?{passwords}[\"']?[ \t]*\|",
         rf"(?m:^)[ \t]{{0,10}}\|(?:[^\n|]{{0,100}}\|){{0,20}}?{cell}\|{end}[ \t]{{0,10}}\|[ \t:|-]{{3,500}}\r?"
         r"(?:\n[ \t]{0,10}\|[^\n]{0,2000})+",
     )

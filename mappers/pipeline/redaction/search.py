@@ -13,9 +13,8 @@ A part of a text counts once for each form of a credential that may be in it. A 
 names of passwords would take ten seconds; a long note counts as some ten thousand for each place that mentions one.
 Each length has its own share, so that long texts use up nothing of short ones.
 """
-
 _LOOKED_BACK = 20
-"""Characters of the longest hint that ends where its match begins."""
+"""Characters, at least, of a hint that ends where its match begins (``mysql``)."""
 
 
 class SearchedTooMuch(FhirlineError):
@@ -26,11 +25,13 @@ class Form(NamedTuple):
     """A form of credentials, and where in a text it is searched."""
 
     may_match: Callable[[str | bytes], bool]
-    """Finds a hint, which each match contains, or which ends where it begins (``mysql``)."""
+    """Finds the form's hint. Each match contains one, or begins behind one."""
     pattern: re.Pattern[str]
     reach: int
-    """Characters, at most: from the beginning of a match to its hint, and of the hint. Three times as many decide
-    whether a match begins at a place; the match may be longer."""
+    """Characters, at most, from the beginning of a match to its hint, and of its hint.
+
+    Three times as many decide whether a match begins at a place. The match may be longer.
+    """
 
 
 class Search:
@@ -50,8 +51,8 @@ class Search:
 def spans(text: str, form: Form, search: Search | None) -> Iterator[tuple[int, int]]:
     """Yield start and end of each match of a form, as `re.Pattern.finditer` would.
 
-    Only what is near a hint is searched: a megabyte of prose would take a tenth of a second for each form. Raises
-    SearchedTooMuch where ``search`` allows no more.
+    Of a long text only what is near a hint is searched: a megabyte of prose would take a tenth of a second for each
+    form. Raises SearchedTooMuch where ``search`` allows no more.
     """
     if not form.may_match(text):
         return
@@ -64,20 +65,25 @@ def spans(text: str, form: Form, search: Search | None) -> Iterator[tuple[int, i
         while near := form.pattern.search(text, done, needed):
             if near.start() >= end:
                 break
-            whole = form.pattern.match(text, near.start())  # it may be longer, or be none, with what is behind
+            # With what is behind the part, the match may be longer, or be none.
+            whole = near if needed == len(text) else form.pattern.match(text, near.start())
             done = whole.end() if whole else near.start() + 1
             if whole:
                 yield whole.span()
 
 
 def _parts_near_hints(text: str, form: Form) -> Iterator[tuple[int, int]]:
-    """Yield start and end of the parts of a text in which matches may begin, in order."""
-    begin = None
+    """Yield start and end of the parts of a text in which matches may begin, in order, with gaps worth passing over."""
+    nearby = 3 * form.reach
+    if len(text) <= nearby:
+        yield 0, len(text)
+        return
+    begin = end = 0
     for at in range(0, len(text), form.reach):
-        if form.may_match(text[max(0, at - _LOOKED_BACK) : at + 3 * form.reach]):
-            begin = at if begin is None else begin
-        elif begin is not None:
-            yield begin, at
-            begin = None
-    if begin is not None:
-        yield begin, len(text)
+        if form.may_match(text[max(0, at - _LOOKED_BACK) : at + nearby]):
+            if at - end > nearby:
+                if end:
+                    yield begin, end
+                begin = at
+            end = at + form.reach
+    yield begin, min(end, len(text))

@@ -1,6 +1,9 @@
 """Of a long text only what is near a hint is searched for credentials, and nothing is overlooked (mapping.md §7)."""
 
 import random
+import unicodedata
+
+import pytest
 
 from fhirline.config.tables import secrets
 from fhirline.mappers.pipeline.redaction.credential_forms import forms
@@ -80,6 +83,49 @@ def test_a_part_may_end_at_any_place_of_a_credential() -> None:
                 text = f"{chr(10) * (form.reach - before)}{credential}{chr(10) * 4 * form.reach}"
                 expected = [match.span() for match in form.pattern.finditer(text)]
                 assert list(spans(text, form, None)) == expected, (credential, before)
+
+
+SPELLINGS = {
+    "capitals": str.upper,
+    "marks apart": lambda text: unicodedata.normalize("NFD", text),
+    "dotless i": lambda text: text.replace("i", "ı"),
+    "dotted I": lambda text: text.replace("i", "İ"),
+    "long s": lambda text: text.replace("s", "ſ"),
+    "kelvin": lambda text: text.replace("k", "\u212a"),
+    "separators": lambda text: text.replace(" ", "\x1c"),
+    "wide spaces": lambda text: text.replace(" ", "\u2003"),
+    "tabs": lambda text: text.replace(" ", "\t").replace(":", "\t  :"),
+    "quotes": lambda text: text.replace("password", '"password"'),
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_hint_is_found_in_each_spelling_that_its_pattern_takes(spelling: str) -> None:
+    """A finder is Rust's: i, ı and İ are three letters there, and U+001C to U+001F no white space."""
+    further = (
+        "482913 to sign in",
+        "a1b2c3d4 is my password.",
+        "authorization: Basic abcdefg",
+        "usuario/pass: anna/x1y2",
+    )
+    found = 0
+    for credential in map(SPELLINGS[spelling], (*CREDENTIALS, *further, "https://discord.com/api/webhooks/1234567890")):
+        text = f"{'Cough since Monday. ' * 900}{chr(10)}{credential}"
+        for form in forms():
+            expected = [match.span() for match in form.pattern.finditer(text)]
+            assert list(spans(text, form, None)) == expected, credential
+            found += len(expected)
+    assert found > 5
+
+
+@pytest.mark.parametrize(
+    "before",
+    ["https://hooks.slack.com/12345678", "curl -u anna:x1", "mysql -pX12345", "name,password\n", "password: 1a2b"],
+)
+def test_no_form_takes_only_the_beginning_of_a_web_key(before: str) -> None:
+    made = without_credentials(f'{before}{{"kty":"oct","k":"{SECRET}"}}')
+    assert SECRET not in made
+    assert '"k"' not in made
 
 
 def test_a_short_reach_would_overlook_credentials() -> None:
