@@ -14,7 +14,7 @@ names of passwords would take ten seconds; a long note counts as some ten thousa
 Each length has its own share, so that long texts use up nothing of short ones.
 """
 _LOOKED_BACK = 20
-"""Characters, at least, of a hint that ends where its match begins (``mysql``)."""
+"""Characters before a part in which a hint counts as well, since it may end where its match begins (``mysql``)."""
 
 
 class SearchedTooMuch(FhirlineError):

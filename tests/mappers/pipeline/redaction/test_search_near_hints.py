@@ -1,4 +1,4 @@
-"""Of a long text only what is near a hint is searched for credentials, and nothing is overlooked (mapping.md §7)."""
+"""Search long texts for credentials only near their hints, and overlook none (mapping.md §7)."""
 
 import random
 import unicodedata
@@ -160,3 +160,19 @@ def test_signs_that_are_half_a_character_hide_nothing() -> None:
     made = without_credentials(f"{'Cough. ' * 1_000}\ud800 password: {SECRET} {'Cough. ' * 1_000}")
     assert SECRET not in made
     assert made.startswith("Cough. Cough.")
+
+
+@pytest.mark.parametrize("digit", ["1", "٣", "𝟏", "𑁦"])
+@pytest.mark.parametrize("sign", ["x", "é", "あ", "😀", "x😀"])
+def test_a_digit_is_found_behind_200_characters_of_a_word(sign: str, digit: str) -> None:
+    """Characters from U+10000 on, among the digits as well, are looked up in another way."""
+    before = sign * (200 // len(sign))
+    assert without_credentials(f"Note. password: {before}{digit}") == "Note. [redacted]"
+    assert without_credentials(f"Note. password: {before}") == f"Note. password: {before}"
+    cut = f"Note. password: {before[:100]} {digit}{before[100:]}"
+    assert without_credentials(cut).startswith(f"Note. password: {before[:100]} ")
+
+
+def test_a_digit_far_behind_makes_no_word_a_credential() -> None:
+    text = f"Note. password: {'x' * 201}1"
+    assert without_credentials(text) == text
